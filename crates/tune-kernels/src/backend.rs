@@ -1,0 +1,201 @@
+//! The operations as an extension of burn's `Backend`.
+//!
+//! Tensors are contiguous f32. Tokens are the flat list of a micro-batch (see [`crate::layout`]). Every method's
+//! arithmetic is defined in `docs/numerics.md`; burn's own operations are used beside these only where they are an
+//! elementwise `+` or `*` that feeds no further addition, a copy, or integer work.
+//!
+//! Backward passes are methods beside their forward pass instead of nodes of burn's autodiff graph: a graph adds
+//! gradients in traversal order, keeps what it likes, and has no place for one gradient per row. See
+//! `docs/decisions/backward.md`.
+
+use burn_backend::Backend;
+use burn_tensor::Tensor;
+
+use crate::layout::{Rows, Span};
+use crate::shapes::{AdamW, Dropout, Heads};
+
+/// A LoRA branch: `y += scale · dropout(x) · Aᵀ · Bᵀ`.
+#[derive(Debug, Clone)]
+pub struct LoraBranch<B: Backend> {
+    /// `A`, `[rank, inputs]`.
+    pub a: Tensor<B, 2>,
+    /// `B`, `[outputs, rank]`.
+    pub b: Tensor<B, 2>,
+    /// The effective scale.
+    pub scale: f32,
+    /// Dropout on the branch's input, in training.
+    pub dropout: Option<Dropout>,
+}
+
+/// Gradients of a LoRA branch for one row.
+#[derive(Debug, Clone)]
+pub struct LoraGradient<B: Backend> {
+    /// Of `A`, `[rank, inputs]`.
+    pub a: Tensor<B, 2>,
+    /// Of `B`, `[outputs, rank]`.
+    pub b: Tensor<B, 2>,
+}
+
+/// Results of [`KernelBackend::cross_entropy`].
+#[derive(Debug, Clone)]
+pub struct CrossEntropy<B: Backend> {
+    /// Loss of each supervised token, in order, on the host.
+    pub losses: Vec<f32>,
+    /// Gradient of the *sum* of the losses with respect to the input, `[tokens, features]`; 0 at unsupervised tokens.
+    pub input_gradient: Option<Tensor<B, 2>>,
+    /// Gradient with respect to the head's weight, one `[vocabulary, features]` a row, where asked for.
+    pub weight_gradients: Vec<Tensor<B, 2>>,
+}
+
+/// What [`KernelBackend::cross_entropy`] should compute beside the losses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gradients {
+    /// Nothing: evaluation.
+    None,
+    /// The input's gradient.
+    Input,
+    /// The input's gradient and the weight's, per row.
+    InputAndWeight,
+}
+
+/// A token whose loss counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Index of the token whose output predicts the label.
+    pub position: usize,
+    /// The token to predict.
+    pub label: u32,
+}
+
+/// The contract's operations on a device.
+pub trait KernelBackend: Backend {
+    /// `y[t, n] = Σ_k x[t, k] · w[n, k] (+ bias[n])`. `x: [tokens, inputs]`, `w: [outputs, inputs]`.
+    fn linear(x: &Tensor<Self, 2>, w: &Tensor<Self, 2>, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2>;
+
+    /// Linear with a LoRA branch. Gives the output and `h = dropout(x) · Aᵀ`, `[tokens, rank]`, for the backward pass.
+    fn linear_lora(
+        x: &Tensor<Self, 2>,
+        w: &Tensor<Self, 2>,
+        bias: Option<&Tensor<Self, 1>>,
+        branch: &LoraBranch<Self>,
+        rows: &Rows,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>);
+
+    /// Gradient of [`Self::linear`] with respect to `x`: `dx[t, k] = Σ_n dy[t, n] · w[n, k]`.
+    fn linear_input_gradient(dy: &Tensor<Self, 2>, w: &Tensor<Self, 2>) -> Tensor<Self, 2>;
+
+    /// Gradient of [`Self::linear`] with respect to `w`, one `[outputs, inputs]` a row.
+    fn linear_weight_gradient(dy: &Tensor<Self, 2>, x: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 2>>;
+
+    /// Gradient with respect to a bias, one `[outputs]` a row.
+    fn bias_gradient(dy: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 1>>;
+
+    /// Gradients of [`Self::linear_lora`]: of `x` (where `input` is set), and of the branch, one a row.
+    fn linear_lora_backward(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        h: &Tensor<Self, 2>,
+        w: &Tensor<Self, 2>,
+        branch: &LoraBranch<Self>,
+        rows: &Rows,
+        input: bool,
+    ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>);
+
+    /// `y = x / sqrt(mean(x²) + epsilon) · w` for each token. Gives `y` and the reciprocal roots, `[tokens]`.
+    fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>);
+
+    /// Gradient of [`Self::rms_norm`] with respect to `x`.
+    fn rms_norm_input_gradient(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        w: &Tensor<Self, 1>,
+        reciprocal_roots: &Tensor<Self, 1>,
+    ) -> Tensor<Self, 2>;
+
+    /// Gradient of [`Self::rms_norm`] with respect to `w`, one `[features]` a row.
+    fn rms_norm_weight_gradient(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        reciprocal_roots: &Tensor<Self, 1>,
+        rows: &Rows,
+    ) -> Vec<Tensor<Self, 1>>;
+
+    /// Rotary position embedding (Su et al. 2021) in the half-split layout of Hugging Face Llama, on
+    /// `x: [tokens, heads × head_dim]`. `cos` and `sin`: `[positions, head_dim / 2]`. `inverse` turns the other way,
+    /// which is the backward pass.
+    ///
+    /// # Panics
+    /// If a position lies beyond the tables.
+    fn rope(
+        x: &Tensor<Self, 2>,
+        positions: &[u32],
+        cos: &Tensor<Self, 2>,
+        sin: &Tensor<Self, 2>,
+        inverse: bool,
+    ) -> Tensor<Self, 2>;
+
+    /// Causal attention within each span. Gives the output `[query tokens, heads × head_dim]` and, for each token and
+    /// head, the row's maximum and sum: `[query tokens, heads × 2]`.
+    fn attention(
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+        spans: &[Span],
+        heads: Heads,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>);
+
+    /// Gradients of [`Self::attention`] with respect to q, k and v. Scores are computed anew.
+    #[expect(clippy::too_many_arguments, reason = "the tensors of one operation")]
+    fn attention_backward(
+        d_output: &Tensor<Self, 2>,
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+        output: &Tensor<Self, 2>,
+        statistics: &Tensor<Self, 2>,
+        spans: &[Span],
+        heads: Heads,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Tensor<Self, 2>);
+
+    /// `silu(gate) · up`, elementwise.
+    fn swiglu(gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2>;
+
+    /// Gradients of [`Self::swiglu`] with respect to gate and up.
+    fn swiglu_backward(
+        dy: &Tensor<Self, 2>,
+        gate: &Tensor<Self, 2>,
+        up: &Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>);
+
+    /// Rows of `table: [vocabulary, features]` for `ids`.
+    ///
+    /// # Panics
+    /// If an id lies beyond the table.
+    fn embedding(table: &Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2>;
+
+    /// Gradient of [`Self::embedding`] with respect to the table, one `[vocabulary, features]` a row.
+    fn embedding_gradient(dy: &Tensor<Self, 2>, ids: &[u32], vocabulary: usize, rows: &Rows) -> Vec<Tensor<Self, 2>>;
+
+    /// Linear head and softmax cross-entropy at the targets only; nothing of size tokens × vocabulary is kept.
+    /// Targets are in ascending order of position. `x: [tokens, features]`, `w: [vocabulary, features]`.
+    fn cross_entropy(
+        x: &Tensor<Self, 2>,
+        w: &Tensor<Self, 2>,
+        targets: &[Target],
+        rows: &Rows,
+        gradients: Gradients,
+    ) -> CrossEntropy<Self>;
+
+    /// One AdamW step on a tensor viewed as a matrix (a vector is a matrix of one row). Gives parameter, first and
+    /// second moment.
+    fn adamw<const D: usize>(
+        parameter: Tensor<Self, D>,
+        first_moment: Tensor<Self, D>,
+        second_moment: Tensor<Self, D>,
+        gradient: &Tensor<Self, D>,
+        scalars: AdamW,
+    ) -> [Tensor<Self, D>; 3];
+
+    /// Sum of squares of each row of a matrix (a vector is a matrix of one row), on the host.
+    fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32>;
+}

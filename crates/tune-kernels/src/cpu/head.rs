@@ -1,0 +1,118 @@
+//! Embedding, and the linear head with softmax cross-entropy over the supervised tokens only.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::linear::{linear_input_gradient, linear_into, linear_weight_gradient};
+use super::pointwise::{lane_sum, load, store};
+use super::{Level, dispatch};
+use crate::backend::{Gradients, Target};
+use crate::elementary::{exp, exp_one, ln};
+use crate::lanes::{Fused, Lanes};
+use crate::layout::Rows;
+
+/// Logits held at a time: this many values, so that no buffer grows with tokens × vocabulary.
+const CHUNK_VALUES: usize = 1 << 22;
+
+/// Losses, the gradient of `x` and, where asked for, of the weight for each row. See [`crate::reference::cross_entropy`].
+#[must_use]
+pub fn cross_entropy(
+    level: Level,
+    x: &[f32],
+    w: &[f32],
+    features: usize,
+    targets: &[Target],
+    rows: &Rows,
+    gradients: Gradients,
+) -> (Vec<f32>, Option<Vec<f32>>, Vec<Vec<f32>>) {
+    let vocabulary = w.len() / features;
+    let mut losses = vec![0.0; targets.len()];
+    let mut dx = (gradients != Gradients::None).then(|| vec![0.0; x.len()]);
+    let mut weight_gradients = Vec::new();
+    // The weight's gradient is a chain over the tokens of a row, so there a chunk is a row.
+    let chunks: Vec<Range<usize>> = if gradients == Gradients::InputAndWeight {
+        let first_at = |position: usize| targets.partition_point(|target| target.position < position);
+        rows.ranges.iter().map(|row| first_at(row.start)..first_at(row.end)).collect()
+    } else {
+        let step = (CHUNK_VALUES / vocabulary).max(1);
+        (0..targets.len()).step_by(step).map(|start| start..(start + step).min(targets.len())).collect()
+    };
+    for chunk in chunks {
+        let targets = &targets[chunk.clone()];
+        let gathered: Vec<f32> =
+            targets.iter().flat_map(|target| &x[target.position * features..][..features]).copied().collect();
+        let mut logits = vec![0.0; targets.len() * vocabulary];
+        linear_into(level, &gathered, w, features, vocabulary, &mut logits);
+        logits.par_chunks_exact_mut(vocabulary).zip(targets).zip(&mut losses[chunk]).for_each(
+            |((logits, target), loss)| {
+                *loss = dispatch!(level, L => softmax_token::<L>(logits, target.label as usize));
+            },
+        );
+        let Some(dx) = &mut dx else { continue };
+        let gradient = linear_input_gradient(level, &logits, w, features, vocabulary);
+        for (target, gradient) in targets.iter().zip(gradient.chunks_exact(features)) {
+            dx[target.position * features..][..features].copy_from_slice(gradient);
+        }
+        if gradients == Gradients::InputAndWeight {
+            weight_gradients.push(linear_weight_gradient(
+                level,
+                &logits,
+                &gathered,
+                features,
+                vocabulary,
+                &(0..targets.len()),
+            ));
+        }
+    }
+    (losses, dx, weight_gradients)
+}
+
+/// Replaces the logits of one token by their gradient and gives its loss.
+#[inline(always)]
+fn softmax_token<L: Lanes>(logits: &mut [f32], label: usize) -> f32 {
+    let max = maximum::<L>(logits);
+    let own = logits[label] - max;
+    exponentials::<L>(logits, max);
+    let sum = lane_sum(logits.len(), |acc: L, i| acc.add(load(&logits[i..])), |acc, i| acc + logits[i]);
+    for i in (0..logits.len()).step_by(L::WIDTH) {
+        store(load::<L>(&logits[i..]).div(L::splat(sum)), &mut logits[i..]);
+    }
+    logits[label] -= 1.0;
+    ln::<Fused>(sum) - own
+}
+
+/// The largest value. Order-free: a NaN is never larger.
+#[inline(always)]
+pub(super) fn maximum<L: Lanes>(x: &[f32]) -> f32 {
+    let mut max = f32::NEG_INFINITY;
+    let whole = x.len() / L::WIDTH * L::WIDTH;
+    let mut lanes = L::splat(max);
+    for i in (0..whole).step_by(L::WIDTH) {
+        lanes = load::<L>(&x[i..]).max(lanes);
+    }
+    let mut buffer = [f32::NEG_INFINITY; 16];
+    store(lanes, &mut buffer[..L::WIDTH]);
+    for value in buffer[..L::WIDTH].iter().chain(&x[whole..]) {
+        max = if *value > max { *value } else { max };
+    }
+    max
+}
+
+/// `exp(x - max)` in place.
+#[inline(always)]
+pub(super) fn exponentials<L: Lanes>(x: &mut [f32], max: f32) {
+    let whole = x.len() / L::WIDTH * L::WIDTH;
+    for i in (0..whole).step_by(L::WIDTH) {
+        store(exp(load::<L>(&x[i..]).sub(L::splat(max))), &mut x[i..]);
+    }
+    for value in &mut x[whole..] {
+        *value = exp_one::<Fused>(*value - max);
+    }
+}
+
+/// Rows of the table for `ids`.
+#[must_use]
+pub fn embedding(table: &[f32], ids: &[u32], features: usize) -> Vec<f32> {
+    ids.iter().flat_map(|id| &table[*id as usize * features..][..features]).copied().collect()
+}

@@ -1,0 +1,329 @@
+//! The operations on burn's CPU backend, `Flex`: tensors are unpacked to slices for the kernels of [`crate::cpu`].
+
+use burn_backend::TensorData;
+use burn_flex::{Flex, FlexTensor};
+use burn_tensor::Tensor;
+
+use crate::backend::{CrossEntropy, Gradients, KernelBackend, LoraBranch, LoraGradient, Target};
+use crate::cpu::linear::Branch;
+use crate::cpu::{Level, attention, head, linear, pointwise};
+use crate::layout::{Rows, Span};
+use crate::shapes::{AdamW, Dropout, Heads};
+
+/// The contiguous storage of a tensor.
+struct Host(FlexTensor);
+
+impl Host {
+    fn new<const D: usize>(tensor: &Tensor<Flex, D>) -> Self {
+        let primitive = tensor.clone().into_primitive().tensor();
+        Self(if primitive.is_contiguous() { primitive } else { primitive.to_contiguous() })
+    }
+
+    fn slice(&self) -> &[f32] {
+        self.0.as_slice::<f32>().expect("a contiguous tensor is one slice")
+    }
+}
+
+/// A tensor of `shape` with these values.
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {
+    Tensor::from_data(TensorData::new(values, shape), &burn_flex::FlexDevice)
+}
+
+/// Gives the values of a tensor away, without a copy where it is the only owner.
+fn into_values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
+    tensor.into_data().into_vec().expect("tensors of the contract are f32")
+}
+
+fn branch<'a>(branch: &LoraBranch<Flex>, a: &'a Host, b: &'a Host) -> Branch<'a> {
+    let dropout: Option<Dropout> = branch.dropout;
+    Branch { a: a.slice(), b: b.slice(), scale: branch.scale, dropout, rank: branch.a.dims()[0] }
+}
+
+/// Columns of a tensor seen as a matrix: a vector is a matrix of one row.
+fn columns(dims: &[usize]) -> usize {
+    dims.last().copied().unwrap_or(1).max(1)
+}
+
+impl KernelBackend for Flex {
+    fn linear(x: &Tensor<Self, 2>, w: &Tensor<Self, 2>, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2> {
+        let ([tokens, inputs], [outputs, w_inputs]) = (x.dims(), w.dims());
+        assert_eq!(inputs, w_inputs, "linear: inputs of x and w");
+        let bias = bias.map(Host::new);
+        let bias = bias.as_ref().map(Host::slice);
+        tensor(
+            linear::linear(Level::current(), Host::new(x).slice(), Host::new(w).slice(), bias, inputs, outputs),
+            [tokens, outputs],
+        )
+    }
+
+    fn linear_lora(
+        x: &Tensor<Self, 2>,
+        w: &Tensor<Self, 2>,
+        bias: Option<&Tensor<Self, 1>>,
+        lora: &LoraBranch<Self>,
+        rows: &Rows,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        let ([tokens, inputs], [outputs, w_inputs]) = (x.dims(), w.dims());
+        let [rank, a_inputs] = lora.a.dims();
+        assert_eq!((inputs, inputs), (w_inputs, a_inputs), "linear_lora: inputs of x, w and a");
+        assert_eq!([outputs, rank], lora.b.dims(), "linear_lora: shape of b");
+        let bias = bias.map(Host::new);
+        let bias = bias.as_ref().map(Host::slice);
+        let (a, b) = (Host::new(&lora.a), Host::new(&lora.b));
+        let (x, w) = (Host::new(x), Host::new(w));
+        let (y, h) = linear::linear_lora(
+            Level::current(),
+            x.slice(),
+            w.slice(),
+            bias,
+            branch(lora, &a, &b),
+            [inputs, outputs],
+            rows,
+        );
+        (tensor(y, [tokens, outputs]), tensor(h, [tokens, rank]))
+    }
+
+    fn linear_input_gradient(dy: &Tensor<Self, 2>, w: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([tokens, outputs], [w_outputs, inputs]) = (dy.dims(), w.dims());
+        assert_eq!(outputs, w_outputs, "linear_input_gradient: outputs of dy and w");
+        let dx = linear::linear_input_gradient(
+            Level::current(),
+            Host::new(dy).slice(),
+            Host::new(w).slice(),
+            inputs,
+            outputs,
+        );
+        tensor(dx, [tokens, inputs])
+    }
+
+    fn linear_weight_gradient(dy: &Tensor<Self, 2>, x: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 2>> {
+        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
+        assert_eq!(tokens, x_tokens, "linear_weight_gradient: tokens of dy and x");
+        let (dy, x) = (Host::new(dy), Host::new(x));
+        let one = |row| linear::linear_weight_gradient(Level::current(), dy.slice(), x.slice(), inputs, outputs, row);
+        rows.ranges.iter().map(|row| tensor(one(row), [outputs, inputs])).collect()
+    }
+
+    fn bias_gradient(dy: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 1>> {
+        let [_, outputs] = dy.dims();
+        let dy = Host::new(dy);
+        rows.ranges.iter().map(|row| tensor(pointwise::bias_gradient(dy.slice(), outputs, row), [outputs])).collect()
+    }
+
+    fn linear_lora_backward(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        h: &Tensor<Self, 2>,
+        w: &Tensor<Self, 2>,
+        lora: &LoraBranch<Self>,
+        rows: &Rows,
+        input: bool,
+    ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
+        let ([tokens, outputs], [x_tokens, inputs], [rank, _]) = (dy.dims(), x.dims(), lora.a.dims());
+        assert_eq!((tokens, [outputs, inputs]), (x_tokens, w.dims()), "linear_lora_backward: shapes of dy, x and w");
+        assert_eq!([tokens, rank], h.dims(), "linear_lora_backward: shape of h");
+        let (a, b) = (Host::new(&lora.a), Host::new(&lora.b));
+        let (dy, x, h, w) = (Host::new(dy), Host::new(x), Host::new(h), Host::new(w));
+        let (dx, gradients) = linear::linear_lora_backward(
+            Level::current(),
+            dy.slice(),
+            x.slice(),
+            h.slice(),
+            w.slice(),
+            branch(lora, &a, &b),
+            [inputs, outputs],
+            rows,
+            input,
+        );
+        let gradients = gradients
+            .into_iter()
+            .map(|(a, b)| LoraGradient { a: tensor(a, [rank, inputs]), b: tensor(b, [outputs, rank]) });
+        (dx.map(|dx| tensor(dx, [tokens, inputs])), gradients.collect())
+    }
+
+    fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
+        let [tokens, features] = x.dims();
+        assert_eq!([features], w.dims(), "rms_norm: shape of w");
+        let (y, roots) = pointwise::rms_norm(Level::current(), Host::new(x).slice(), Host::new(w).slice(), epsilon);
+        (tensor(y, [tokens, features]), tensor(roots, [tokens]))
+    }
+
+    fn rms_norm_input_gradient(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        w: &Tensor<Self, 1>,
+        reciprocal_roots: &Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        assert_eq!(dy.dims(), x.dims(), "rms_norm_input_gradient: shapes of dy and x");
+        let (dy, host, w, roots) = (Host::new(dy), Host::new(x), Host::new(w), Host::new(reciprocal_roots));
+        tensor(
+            pointwise::rms_norm_input_gradient(Level::current(), dy.slice(), host.slice(), w.slice(), roots.slice()),
+            x.dims(),
+        )
+    }
+
+    fn rms_norm_weight_gradient(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        reciprocal_roots: &Tensor<Self, 1>,
+        rows: &Rows,
+    ) -> Vec<Tensor<Self, 1>> {
+        let [_, features] = x.dims();
+        let (dy, x, roots) = (Host::new(dy), Host::new(x), Host::new(reciprocal_roots));
+        let one = |row| {
+            pointwise::rms_norm_weight_gradient(Level::current(), dy.slice(), x.slice(), roots.slice(), features, row)
+        };
+        rows.ranges.iter().map(|row| tensor(one(row), [features])).collect()
+    }
+
+    fn rope(
+        x: &Tensor<Self, 2>,
+        positions: &[u32],
+        cos: &Tensor<Self, 2>,
+        sin: &Tensor<Self, 2>,
+        inverse: bool,
+    ) -> Tensor<Self, 2> {
+        let ([tokens, _], [table, half]) = (x.dims(), cos.dims());
+        assert_eq!(tokens, positions.len(), "rope: one position a token");
+        assert!(positions.iter().all(|p| (*p as usize) < table), "rope: positions within the tables");
+        let (host, cos, sin) = (Host::new(x), Host::new(cos), Host::new(sin));
+        tensor(
+            pointwise::rope(Level::current(), host.slice(), positions, cos.slice(), sin.slice(), 2 * half, inverse),
+            x.dims(),
+        )
+    }
+
+    fn attention(
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+        spans: &[Span],
+        heads: Heads,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        let [tokens, features] = q.dims();
+        assert_eq!(features, heads.heads * heads.head_dim, "attention: features of q");
+        assert_eq!(
+            (k.dims()[1], k.dims()),
+            (heads.kv_heads * heads.head_dim, v.dims()),
+            "attention: shapes of k and v"
+        );
+        assert!(
+            spans
+                .iter()
+                .all(|s| s.queries.end <= tokens && s.keys.end <= k.dims()[0] && s.queries.len() <= s.keys.len()),
+            "attention: spans within the tensors"
+        );
+        let (q, k, v) = (Host::new(q), Host::new(k), Host::new(v));
+        let (output, statistics) =
+            attention::attention(Level::current(), q.slice(), k.slice(), v.slice(), spans, heads);
+        (tensor(output, [tokens, features]), tensor(statistics, [tokens, heads.heads * 2]))
+    }
+
+    fn attention_backward(
+        d_output: &Tensor<Self, 2>,
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+        output: &Tensor<Self, 2>,
+        statistics: &Tensor<Self, 2>,
+        spans: &[Span],
+        heads: Heads,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Tensor<Self, 2>) {
+        assert_eq!(
+            (d_output.dims(), q.dims()),
+            (output.dims(), output.dims()),
+            "attention_backward: shapes of q and the outputs"
+        );
+        let (q_dims, k_dims) = (q.dims(), k.dims());
+        let (d_output, q, k, v) = (Host::new(d_output), Host::new(q), Host::new(k), Host::new(v));
+        let (output, statistics) = (Host::new(output), Host::new(statistics));
+        let (dq, dk, dv) = attention::attention_backward(
+            Level::current(),
+            d_output.slice(),
+            q.slice(),
+            k.slice(),
+            v.slice(),
+            output.slice(),
+            statistics.slice(),
+            spans,
+            heads,
+        );
+        (tensor(dq, q_dims), tensor(dk, k_dims), tensor(dv, k_dims))
+    }
+
+    fn swiglu(gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        assert_eq!(gate.dims(), up.dims(), "swiglu: shapes of gate and up");
+        tensor(pointwise::swiglu(Level::current(), Host::new(gate).slice(), Host::new(up).slice()), gate.dims())
+    }
+
+    fn swiglu_backward(
+        dy: &Tensor<Self, 2>,
+        gate: &Tensor<Self, 2>,
+        up: &Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        assert_eq!((dy.dims(), gate.dims()), (up.dims(), up.dims()), "swiglu_backward: shapes");
+        let dims = gate.dims();
+        let (d_gate, d_up) = pointwise::swiglu_backward(
+            Level::current(),
+            Host::new(dy).slice(),
+            Host::new(gate).slice(),
+            Host::new(up).slice(),
+        );
+        (tensor(d_gate, dims), tensor(d_up, dims))
+    }
+
+    fn embedding(table: &Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2> {
+        let [vocabulary, features] = table.dims();
+        assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "embedding: ids within the vocabulary");
+        tensor(head::embedding(Host::new(table).slice(), ids, features), [ids.len(), features])
+    }
+
+    fn embedding_gradient(dy: &Tensor<Self, 2>, ids: &[u32], vocabulary: usize, rows: &Rows) -> Vec<Tensor<Self, 2>> {
+        let [_, features] = dy.dims();
+        let dy = Host::new(dy);
+        let one = |row| crate::reference::embedding_gradient(dy.slice(), ids, features, vocabulary, row);
+        rows.ranges.iter().map(|row| tensor(one(row), [vocabulary, features])).collect()
+    }
+
+    fn cross_entropy(
+        x: &Tensor<Self, 2>,
+        w: &Tensor<Self, 2>,
+        targets: &[Target],
+        rows: &Rows,
+        gradients: Gradients,
+    ) -> CrossEntropy<Self> {
+        let ([tokens, features], [vocabulary, w_features]) = (x.dims(), w.dims());
+        assert_eq!(features, w_features, "cross_entropy: features of x and w");
+        assert!(
+            targets.iter().all(|t| t.position < tokens && (t.label as usize) < vocabulary),
+            "cross_entropy: targets within x and w"
+        );
+        assert!(targets.is_sorted_by(|a, b| a.position < b.position), "cross_entropy: targets in order");
+        let (x, w) = (Host::new(x), Host::new(w));
+        let (losses, dx, dw) =
+            head::cross_entropy(Level::current(), x.slice(), w.slice(), features, targets, rows, gradients);
+        CrossEntropy {
+            losses,
+            input_gradient: dx.map(|dx| tensor(dx, [tokens, features])),
+            weight_gradients: dw.into_iter().map(|dw| tensor(dw, [vocabulary, features])).collect(),
+        }
+    }
+
+    fn adamw<const D: usize>(
+        parameter: Tensor<Self, D>,
+        first_moment: Tensor<Self, D>,
+        second_moment: Tensor<Self, D>,
+        gradient: &Tensor<Self, D>,
+        scalars: AdamW,
+    ) -> [Tensor<Self, D>; 3] {
+        let dims = parameter.dims();
+        assert_eq!((dims, dims, dims), (first_moment.dims(), second_moment.dims(), gradient.dims()), "adamw: shapes");
+        let (mut p, mut m, mut v) = (into_values(parameter), into_values(first_moment), into_values(second_moment));
+        pointwise::adamw(Level::current(), &mut p, &mut m, &mut v, Host::new(gradient).slice(), scalars);
+        [tensor(p, dims), tensor(m, dims), tensor(v, dims)]
+    }
+
+    fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32> {
+        pointwise::row_sums_of_squares(Level::current(), Host::new(x).slice(), columns(&x.dims()))
+    }
+}

@@ -1,0 +1,26 @@
+//! The numerics contract `exact-f32/1` as code: one definition of every operation that decides a bit.
+//!
+//! `docs/numerics.md` is normative; this crate implements it three times over, and tests compare the three bit for bit:
+//!
+//! - [`reference`]: plain scalar loops that a reader can check against the page, generic over the one operation `fma`
+//! - [`cpu`]: the same operations in vector registers and threads, at a level chosen at run time ([`cpu::Level`])
+//! - [`backend`]: the operations as an extension of burn's `Backend`, which models are written against
+//!
+//! Beside them: [`elementary`] (exp and log), [`philox`] (random numbers without state), [`layout`] (rows and segments
+//! of a micro-batch), [`tree`] (the order in which the gradients of rows are added), [`shapes`] (argument structs).
+//!
+//! Nothing here calls a platform's math library, and no order of additions depends on the machine.
+
+pub mod backend;
+pub mod cpu;
+pub mod elementary;
+mod flex;
+#[expect(unsafe_code, reason = "loads, stores and vector instructions")]
+pub mod lanes;
+pub mod layout;
+pub mod philox;
+pub mod reference;
+pub mod shapes;
+pub mod tree;
+
+pub use backend::KernelBackend;

@@ -1,0 +1,299 @@
+//! Every CPU kernel, at every level this processor has, equals the scalar reference bit for bit: on random shapes, with
+//! 1, primes and sizes around the tiles among them.
+
+use tune_kernels::backend::{Gradients, Target};
+use tune_kernels::cpu::linear::Branch;
+use tune_kernels::cpu::{Level, attention, head, linear, pointwise};
+use tune_kernels::lanes::Fused;
+use tune_kernels::layout::{Rows, Span};
+use tune_kernels::philox::{StreamKey, philox4x32_10};
+use tune_kernels::reference;
+use tune_kernels::shapes::{AdamW, Dropout, Heads};
+
+/// Random numbers for the tests, from the contract's own generator.
+struct Random {
+    key: [u32; 2],
+    at: u32,
+}
+
+impl Random {
+    fn new(test: u32) -> Self {
+        Self { key: [test, 7], at: 0 }
+    }
+
+    fn word(&mut self) -> u32 {
+        self.at += 1;
+        philox4x32_10([self.at, 0, 0, 0], self.key)[0]
+    }
+
+    /// A size: 1, a prime, an edge of a tile, or anything up to 70.
+    fn size(&mut self) -> usize {
+        let edges = [1, 1, 2, 3, 5, 7, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 37, 48, 61, 63, 64, 65, 67];
+        let word = self.word() as usize;
+        if word % 3 == 0 { 1 + word / 3 % 70 } else { edges[word / 3 % edges.len()] }
+    }
+
+    fn values(&mut self, n: usize) -> Vec<f32> {
+        self.at += 1;
+        let key = StreamKey([self.key[0] ^ self.at, 99]);
+        (0..n as u64).map(|i| key.normal(i)).collect()
+    }
+
+    /// Rows that cover `tokens`.
+    fn rows(&mut self, tokens: usize) -> Rows {
+        let mut ranges = Vec::new();
+        let mut start = 0;
+        while start < tokens {
+            let end = (start + 1 + self.word() as usize % 9).min(tokens);
+            ranges.push(start..end);
+            start = end;
+        }
+        Rows { ranges, first: self.word() % 5 }
+    }
+}
+
+/// Panics at the first place whose bits differ.
+fn same(what: &str, level: Level, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what} at {level:?}: length");
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!(
+            got.to_bits() == want.to_bits(),
+            "{what} at {level:?}: element {i} is {got:e}, the reference has {want:e}"
+        );
+    }
+}
+
+fn levels() -> impl Iterator<Item = Level> {
+    Level::ALL.into_iter().filter(|level| level.available())
+}
+
+/// How many random shapes a test draws; `TUNE_SHAPES` raises it (the figure in docs/benchmarks.md is for 10,000).
+fn shapes() -> u32 {
+    std::env::var("TUNE_SHAPES").ok().and_then(|n| n.parse().ok()).unwrap_or(200)
+}
+
+#[test]
+#[should_panic(expected = "element 3 is")]
+fn the_comparison_sees_one_flipped_bit() {
+    let want = Random::new(0).values(8);
+    let mut got = want.clone();
+    got[3] = f32::from_bits(got[3].to_bits() ^ 1);
+    same("flipped", Level::Scalar, &got, &want);
+}
+
+/// The reference itself must depend on the order of the chain, or the comparison would show nothing about order.
+#[test]
+fn the_order_of_a_chain_shows_in_its_bits() {
+    let mut random = Random::new(1);
+    let (x, w) = (random.values(300 * 20), random.values(300));
+    let reversed = |values: &[f32]| values.chunks(300).flat_map(|row| row.iter().rev().copied()).collect::<Vec<_>>();
+    let forward = reference::linear::<Fused>(&x, &w, None, 300, 1);
+    let backward = reference::linear::<Fused>(&reversed(&x), &reversed(&w), None, 300, 1);
+    assert!(forward.iter().zip(&backward).filter(|(a, b)| a.to_bits() != b.to_bits()).count() > 5);
+}
+
+#[test]
+fn products() {
+    for case in 0..shapes() {
+        let mut random = Random::new(100 + case);
+        let (tokens, inputs, outputs) =
+            (random.size(), random.size() * (1 + case as usize % 5 / 4 * 20), random.size());
+        let (x, w, dy) =
+            (random.values(tokens * inputs), random.values(outputs * inputs), random.values(tokens * outputs));
+        let bias = random.values(outputs);
+        let rows = random.rows(tokens);
+        let y = reference::linear::<Fused>(&x, &w, Some(&bias), inputs, outputs);
+        let dx = reference::linear_input_gradient::<Fused>(&dy, &w, inputs, outputs);
+        for level in levels() {
+            let what = format!("{tokens}×{inputs}×{outputs}");
+            same(&format!("linear {what}"), level, &linear::linear(level, &x, &w, Some(&bias), inputs, outputs), &y);
+            same(
+                &format!("input gradient {what}"),
+                level,
+                &linear::linear_input_gradient(level, &dy, &w, inputs, outputs),
+                &dx,
+            );
+            for row in &rows.ranges {
+                let want = reference::linear_weight_gradient::<Fused>(&dy, &x, inputs, outputs, row);
+                same(
+                    &format!("weight gradient {what}"),
+                    level,
+                    &linear::linear_weight_gradient(level, &dy, &x, inputs, outputs, row),
+                    &want,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn lora() {
+    for case in 0..shapes() / 2 {
+        let mut random = Random::new(10_000 + case);
+        let (tokens, inputs, outputs, rank) =
+            (random.size(), random.size(), random.size(), 1 + random.word() as usize % 17);
+        let (x, w, dy) =
+            (random.values(tokens * inputs), random.values(outputs * inputs), random.values(tokens * outputs));
+        let (a, b) = (random.values(rank * inputs), random.values(outputs * rank));
+        let rows = random.rows(tokens);
+        let dropout = (case % 2 == 0).then(|| Dropout::new(StreamKey([5, 6]), case, 0.3));
+        let branch = Branch { a: &a, b: &b, scale: 1.7, dropout, rank };
+        let sizes = [inputs, outputs, rank];
+        let (y, h) = reference::linear_lora::<Fused>(&x, &w, None, &a, &b, 1.7, dropout, sizes, &rows);
+        let (dx, gradients) =
+            reference::linear_lora_backward::<Fused>(&dy, &x, &h, &w, &a, &b, 1.7, dropout, sizes, &rows);
+        for level in levels() {
+            let (got_y, got_h) = linear::linear_lora(level, &x, &w, None, branch, [inputs, outputs], &rows);
+            same("lora y", level, &got_y, &y);
+            same("lora h", level, &got_h, &h);
+            let (got_dx, got) =
+                linear::linear_lora_backward(level, &dy, &x, &h, &w, branch, [inputs, outputs], &rows, true);
+            same("lora dx", level, &got_dx.unwrap(), &dx);
+            for ((got_a, got_b), (a, b)) in got.iter().zip(&gradients) {
+                same("lora dA", level, got_a, a);
+                same("lora dB", level, got_b, b);
+            }
+        }
+    }
+}
+
+#[test]
+fn normalisation_rotation_activation_optimizer() {
+    for case in 0..shapes() {
+        let mut random = Random::new(20_000 + case);
+        let (tokens, features) = (random.size(), random.size());
+        let n = tokens * features;
+        let (x, dy, w) = (random.values(n), random.values(n), random.values(features));
+        let rows = random.rows(tokens);
+        let (y, roots) = reference::rms_norm::<Fused>(&x, &w, 1e-5);
+        let dx = reference::rms_norm_input_gradient::<Fused>(&dy, &x, &w, &roots);
+        let half = 1 + features / 3;
+        let (head_dim, heads) = (2 * half, 1 + case as usize % 3);
+        let rotated = random.values(tokens * heads * head_dim);
+        let (cos, sin) = (random.values(50 * half), random.values(50 * half));
+        let positions: Vec<u32> = (0..tokens).map(|_| random.word() % 50).collect();
+        let scalars = AdamW {
+            gradient_factor: 0.013,
+            decay: 0.999,
+            one_minus_beta1: 0.1,
+            beta2: 0.999,
+            one_minus_beta2: 0.001,
+            root_bias_correction2: 0.25,
+            epsilon: 1e-8,
+            step_size: 3e-3,
+        };
+        let moments: Vec<f32> = random.values(n).iter().map(|v| v * v).collect();
+        let mut want = [x.clone(), dy.clone(), moments.clone()];
+        let [p, m, v] = &mut want;
+        reference::adamw::<Fused>(p, m, v, &y, scalars);
+        for level in levels() {
+            let (got_y, got_roots) = pointwise::rms_norm(level, &x, &w, 1e-5);
+            same("rms_norm", level, &got_y, &y);
+            same("rms_norm roots", level, &got_roots, &roots);
+            same("rms_norm dx", level, &pointwise::rms_norm_input_gradient(level, &dy, &x, &w, &roots), &dx);
+            for row in &rows.ranges {
+                let want = reference::rms_norm_weight_gradient::<Fused>(&dy, &x, &roots, features, row);
+                same(
+                    "rms_norm dw",
+                    level,
+                    &pointwise::rms_norm_weight_gradient(level, &dy, &x, &roots, features, row),
+                    &want,
+                );
+            }
+            for inverse in [false, true] {
+                let want = reference::rope::<Fused>(&rotated, &positions, &cos, &sin, head_dim, inverse);
+                same(
+                    "rope",
+                    level,
+                    &pointwise::rope(level, &rotated, &positions, &cos, &sin, head_dim, inverse),
+                    &want,
+                );
+            }
+            same("swiglu", level, &pointwise::swiglu(level, &x, &dy), &reference::swiglu::<Fused>(&x, &dy));
+            let (want_gate, want_up) = reference::swiglu_backward::<Fused>(&y, &x, &dy);
+            let (gate, up) = pointwise::swiglu_backward(level, &y, &x, &dy);
+            same("swiglu dgate", level, &gate, &want_gate);
+            same("swiglu dup", level, &up, &want_up);
+            let mut got = [x.clone(), dy.clone(), moments.clone()];
+            let [p, m, v] = &mut got;
+            pointwise::adamw(level, p, m, v, &y, scalars);
+            for (got, want) in got.iter().zip(&want) {
+                same("adamw", level, got, want);
+            }
+            same(
+                "sums of squares",
+                level,
+                &pointwise::row_sums_of_squares(level, &x, features),
+                &reference::row_sums_of_squares::<Fused>(&x, features),
+            );
+        }
+    }
+}
+
+#[test]
+fn attention_forward_and_backward() {
+    for case in 0..shapes() / 2 {
+        let mut random = Random::new(30_000 + case);
+        let kv_heads = 1 + case as usize % 3;
+        let heads = Heads {
+            heads: kv_heads * (1 + case as usize % 4),
+            kv_heads,
+            head_dim: 2 * (1 + random.word() as usize % 40),
+        };
+        let tokens = random.size();
+        let spans: Vec<Span> = random.rows(tokens).ranges.into_iter().map(Span::segment).collect();
+        let (q, k) =
+            (random.values(tokens * heads.heads * heads.head_dim), random.values(tokens * kv_heads * heads.head_dim));
+        let (v, dy) = (random.values(k.len()), random.values(q.len()));
+        let (o, statistics) = reference::attention::<Fused>(&q, &k, &v, &spans, heads);
+        let (dq, dk, dv) = reference::attention_backward::<Fused>(&dy, &q, &k, &v, &o, &statistics, &spans, heads);
+        for level in levels() {
+            let (got_o, got_statistics) = attention::attention(level, &q, &k, &v, &spans, heads);
+            same("attention", level, &got_o, &o);
+            same("attention statistics", level, &got_statistics, &statistics);
+            let (got_q, got_k, got_v) =
+                attention::attention_backward(level, &dy, &q, &k, &v, &o, &statistics, &spans, heads);
+            same("attention dq", level, &got_q, &dq);
+            same("attention dk", level, &got_k, &dk);
+            same("attention dv", level, &got_v, &dv);
+        }
+    }
+}
+
+#[test]
+fn cross_entropy() {
+    for case in 0..shapes() / 2 {
+        let mut random = Random::new(40_000 + case);
+        let (tokens, features, vocabulary) = (random.size(), random.size(), random.size() + 1);
+        let (x, w) = (random.values(tokens * features), random.values(vocabulary * features));
+        let rows = random.rows(tokens);
+        let mut targets = Vec::new();
+        for position in 0..tokens {
+            if random.word() % 3 > 0 {
+                targets.push(Target { position, label: random.word() % vocabulary as u32 });
+            }
+        }
+        let (losses, d_logits, dx) = reference::cross_entropy::<Fused>(&x, &w, features, &targets);
+        let gathered: Vec<f32> = targets.iter().flat_map(|t| x[t.position * features..][..features].to_vec()).collect();
+        for level in levels() {
+            let (got, none, _) = head::cross_entropy(level, &x, &w, features, &targets, &rows, Gradients::None);
+            same("losses", level, &got, &losses);
+            assert!(none.is_none());
+            for gradients in [Gradients::Input, Gradients::InputAndWeight] {
+                let (got, got_dx, dw) = head::cross_entropy(level, &x, &w, features, &targets, &rows, gradients);
+                same("losses", level, &got, &losses);
+                same("cross_entropy dx", level, &got_dx.unwrap(), &dx);
+                if gradients == Gradients::InputAndWeight {
+                    for (row, dw) in rows.ranges.iter().zip(dw) {
+                        let at = |p: usize| targets.partition_point(|t| t.position < p);
+                        let range = at(row.start)..at(row.end);
+                        let want = reference::linear_weight_gradient::<Fused>(
+                            &d_logits, &gathered, features, vocabulary, &range,
+                        );
+                        same("cross_entropy dw", level, &dw, &want);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The files that `tune` reads and writes, as types: recipe, lock, manifest, chain.
+//!
+//! This crate performs no I/O and depends on nothing that computes, so that other tools can parse our files with it.
+//!
+//! - [`recipe`]: what a user writes, and its complete, validated form
+//! - [`lock`]: `datasets.lock`
+//! - [`manifest`]: `manifest.json`, the claim and its environment
+//! - [`chain`]: `chain.jsonl`, one record a step
+//! - [`canonical`]: RFC 8785 bytes, over which digests are taken
+//! - [`digest`]: SHA-256 digests that carry their algorithm's name
+
+pub mod canonical;
+pub mod chain;
+pub mod digest;
+pub mod lock;
+pub mod manifest;
+pub mod recipe;
+pub mod seed;
+
+pub use canonical::{CanonicalError, canonical_digest, to_canonical_json};
+pub use digest::{Digest, DigestParseError, Hasher};

@@ -1,0 +1,2 @@
+//! The `tune` command line.
+fn main() {}
