@@ -1,1 +1,145 @@
-//! Placeholder, replaced in the next commits.
+//! Files: atomic writes, digests while reading and writing, a content store. The only user of `std::fs` in the workspace.
+//!
+//! - whole files: [`read`], [`read_limited`], [`write_atomic`], [`AtomicFile`]
+//! - growing files: [`AppendFile`]
+//! - folders: [`create_dir_all`], [`rename_dir_durable`], [`list_files_recursive`]
+//! - content by digest: [`ContentStore`]
+
+#![expect(clippy::disallowed_methods, reason = "this crate is where files are touched")]
+
+mod error;
+mod store;
+mod write;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use tune_schema::{Digest, Hasher};
+
+pub use error::FsError;
+use error::Context;
+pub use store::{ContentStore, cache_dir};
+pub use write::{AppendFile, AtomicFile, rename_dir_durable, write_atomic};
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// A file that is not there or cannot be opened.
+pub fn open(path: &Path) -> Result<File, FsError> {
+    File::open(path).context("open", path)
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
+    std::fs::read(path).context("read", path)
+}
+
+/// The bytes of a file of at most `limit` bytes: for files of strangers.
+///
+/// # Errors
+/// A file that cannot be read, or is larger.
+pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).context("read", path)?;
+    if bytes.len() as u64 > limit {
+        return Err(FsError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// A file that cannot be read or is not UTF-8.
+pub fn read_to_string(path: &Path) -> Result<String, FsError> {
+    std::fs::read_to_string(path).context("read", path)
+}
+
+/// Whether anything is at `path`.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+/// Whether `path` is a folder.
+#[must_use]
+pub fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
+/// Makes a folder and those above it.
+///
+/// # Errors
+/// A folder that cannot be made.
+pub fn create_dir_all(path: &Path) -> Result<(), FsError> {
+    std::fs::create_dir_all(path).context("create the folder", path)
+}
+
+/// Removes a folder with all it holds; nothing there is no error.
+///
+/// # Errors
+/// A folder that cannot be removed.
+pub fn remove_dir_all(path: &Path) -> Result<(), FsError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.context("remove", path),
+    }
+}
+
+/// Digest and size of a file, read in pieces.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn digest_file(path: &Path) -> Result<(Digest, u64), FsError> {
+    let mut file = open(path)?;
+    let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let n = file.read(&mut buffer).context("read", path)?;
+        if n == 0 {
+            return Ok((hasher.finish(), size));
+        }
+        hasher.update(&buffer[..n]);
+        size += n as u64;
+    }
+}
+
+/// Paths of all files below `folder`, relative, `/` separators, sorted.
+///
+/// # Errors
+/// A folder that cannot be read; a symbolic link or a name that is not UTF-8, which no run folder holds.
+pub fn list_files_recursive(folder: &Path) -> Result<Vec<String>, FsError> {
+    let mut found = Vec::new();
+    let mut pending = vec![(folder.to_owned(), String::new())];
+    while let Some((place, prefix)) = pending.pop() {
+        for entry in std::fs::read_dir(&place).context("read the folder", &place)? {
+            let entry = entry.context("read the folder", &place)?;
+            let path = entry.path();
+            let name = entry.file_name().into_string().map_err(|_| FsError::Unexpected { path: path.clone(), what: "a name that is not UTF-8" })?;
+            let kind = entry.file_type().context("look at", &path)?;
+            if kind.is_symlink() {
+                return Err(FsError::Unexpected { path, what: "a symbolic link" });
+            }
+            let relative = format!("{prefix}{name}");
+            if kind.is_dir() {
+                pending.push((path, relative + "/"));
+            } else {
+                found.push(relative);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Makes the entries of a folder durable.
+///
+/// # Errors
+/// A folder that cannot be opened or synced.
+pub fn sync_dir(path: &Path) -> Result<(), FsError> {
+    let place = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    File::open(&place).and_then(|folder| folder.sync_all()).context("sync the folder", &place)
+}

@@ -93,7 +93,7 @@ impl schemars::JsonSchema for Digest {
 }
 
 /// A running SHA-256, fed in pieces.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hasher(sha2::Sha256);
 
 impl Hasher {

@@ -1,0 +1,63 @@
+//! What can go wrong with files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An operation on a path that failed. [`FsError::hint`] says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum FsError {
+    /// The operating system refused.
+    #[error("cannot {operation} `{path}`")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file beyond the limit that its kind has.
+    #[error("`{path}` is larger than {limit} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// Something that does not belong where it is.
+    #[error("`{path}` is {what}")]
+    Unexpected {
+        /// The place.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+}
+
+impl FsError {
+    /// What to do next, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let Self::Io { path, source, .. } = self else { return None };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display();
+        match source.kind() {
+            io::ErrorKind::StorageFull => Some(format!("the disk of `{folder}` is full: free some space and run the same command again")),
+            io::ErrorKind::ReadOnlyFilesystem => Some(format!("`{folder}` is read-only: choose another folder with `output_dir=…`")),
+            io::ErrorKind::PermissionDenied => Some(format!("this user may not do that in `{folder}`: check its permissions, or choose another folder")),
+            io::ErrorKind::NotFound => Some("check the path; paths in a recipe are relative to the recipe's folder".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Turns an `io::Error` into an [`FsError`] that says what was tried.
+pub(crate) trait Context<T> {
+    /// Adds operation and path.
+    fn context(self, operation: &'static str, path: &Path) -> Result<T, FsError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T, FsError> {
+        self.map_err(|source| FsError::Io { operation, path: path.to_owned(), source })
+    }
+}

@@ -1,0 +1,184 @@
+//! Writing so that an interruption leaves either the old or the new, never half.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use tune_schema::{Digest, Hasher};
+
+use crate::error::Context;
+use crate::{FsError, sync_dir};
+
+/// A file that appears under its name only when it is whole.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    file: NamedTempFile,
+    hasher: Hasher,
+    size: u64,
+}
+
+/// The folder a file lies in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+impl AtomicFile {
+    /// Starts a file that will be `path`; it is written beside it until [`Self::commit`], and vanishes when dropped.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn create(path: &Path) -> Result<Self, FsError> {
+        let file = tempfile::Builder::new().prefix(".tune-").suffix(".incomplete").tempfile_in(parent(path));
+        let file = file.context("create a file beside", path)?;
+        Ok(Self { path: path.to_owned(), file, hasher: Hasher::new(), size: 0 })
+    }
+
+    /// Writes at the end.
+    ///
+    /// # Errors
+    /// A full disk, for one.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FsError> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).context("write", &self.path)
+    }
+
+    /// Digest of what was written so far.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
+    /// Changes the name that the file will get; it must be on the same disk.
+    pub fn rename_to(&mut self, path: &Path) {
+        path.clone_into(&mut self.path);
+    }
+
+    /// Makes the file durable and gives it its name. Gives digest and size.
+    ///
+    /// # Errors
+    /// A file that cannot be synced or renamed.
+    pub fn commit(self) -> Result<(Digest, u64), FsError> {
+        self.file.as_file().sync_all().context("sync", &self.path)?;
+        #[cfg(unix)]
+        {
+            // A temporary file is readable by its owner only; a result should be readable like any other file.
+            use std::os::unix::fs::PermissionsExt;
+            let permissions = std::fs::Permissions::from_mode(0o644);
+            self.file.as_file().set_permissions(permissions).context("set the permissions of", &self.path)?;
+        }
+        self.file.persist(&self.path).map_err(|error| error.error).context("write", &self.path)?;
+        sync_dir(parent(&self.path))?;
+        Ok((self.hasher.finish(), self.size))
+    }
+}
+
+/// Writes a whole file: an interruption leaves the old one or the new one.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    let mut file = AtomicFile::create(path)?;
+    file.write(bytes)?;
+    file.commit().map(|_| ())
+}
+
+/// Renames a folder and makes that durable.
+///
+/// # Errors
+/// A folder that cannot be renamed.
+pub fn rename_dir_durable(from: &Path, to: &Path) -> Result<(), FsError> {
+    sync_dir(from)?;
+    std::fs::rename(from, to).context("rename a folder to", to)?;
+    sync_dir(parent(to))
+}
+
+/// A file that grows line by line.
+#[derive(Debug)]
+pub struct AppendFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl AppendFile {
+    /// Opens a file for appending, making it where it is not there.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, FsError> {
+        let file = OpenOptions::new().append(true).create(true).open(path).context("open", path)?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Appends.
+    ///
+    /// # Errors
+    /// A full disk, for one.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), FsError> {
+        self.file.write_all(bytes).context("append to", &self.path)
+    }
+
+    /// Cuts the file off after `length` bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be changed.
+    pub fn truncate_to(&mut self, length: u64) -> Result<(), FsError> {
+        self.file.set_len(length).context("cut off", &self.path)
+    }
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn sync(&mut self) -> Result<(), FsError> {
+        self.file.sync_data().context("sync", &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_file_leaves_nothing_and_a_committed_one_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write(b"abc").unwrap();
+        drop(file);
+        assert!(crate::list_files_recursive(folder.path()).unwrap().is_empty());
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write(b"a").unwrap();
+        file.write(b"bc").unwrap();
+        assert_eq!(file.commit().unwrap(), (Digest::of(b"abc"), 3));
+        assert_eq!(crate::digest_file(&path).unwrap(), (Digest::of(b"abc"), 3));
+        assert_eq!(crate::list_files_recursive(folder.path()).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn appending_goes_on_after_a_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        AppendFile::open(&path).unwrap().append(b"one\ntwo\nthr").unwrap();
+        let mut file = AppendFile::open(&path).unwrap();
+        file.truncate_to(8).unwrap();
+        file.append(b"three\n").unwrap();
+        assert_eq!(crate::read(&path).unwrap(), b"one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        let error = write_atomic(Path::new("/nowhere/at/all"), b"").unwrap_err();
+        assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn symbolic_links_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
+        assert!(matches!(crate::list_files_recursive(folder.path()), Err(FsError::Unexpected { .. })));
+    }
+}
