@@ -143,3 +143,33 @@ pub fn sync_dir(path: &Path) -> Result<(), FsError> {
     let place = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
     File::open(&place).and_then(|folder| folder.sync_all()).context("sync the folder", &place)
 }
+
+/// Names of the entries directly in `folder`, sorted; links count as what they point to.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn list_folder(folder: &Path) -> Result<Vec<String>, FsError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).context("read the folder", folder)? {
+        let entry = entry.context("read the folder", folder)?;
+        found.extend(entry.file_name().into_string().ok());
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// `a/../b` as `b`, without asking the file system.
+#[must_use]
+pub fn normalised(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            std::path::Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}

@@ -10,7 +10,6 @@ use crate::canonical::{CanonicalError, to_canonical_json};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct F32Bits(pub u32);
 
-
 impl F32Bits {
     /// The bits of `value`.
     #[must_use]
@@ -42,7 +41,8 @@ impl<'de> Deserialize<'de> for F32Bits {
         let text = String::deserialize(deserializer)?;
         let ok = text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let bits = ok.then(|| u32::from_str_radix(&text, 16).ok()).flatten();
-        bits.map(Self).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not eight lower-case hexadecimal digits")))
+        bits.map(Self)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not eight lower-case hexadecimal digits")))
     }
 }
 

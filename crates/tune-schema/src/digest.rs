@@ -134,7 +134,12 @@ mod tests {
     #[test]
     fn bare_upper_case_and_short_texts_are_refused() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        for text in [hex.to_owned(), format!("sha256:{}", hex.to_uppercase()), format!("sha256:{}", &hex[1..]), format!("sha1:{hex}")] {
+        for text in [
+            hex.to_owned(),
+            format!("sha256:{}", hex.to_uppercase()),
+            format!("sha256:{}", &hex[1..]),
+            format!("sha1:{hex}"),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

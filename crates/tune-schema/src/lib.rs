@@ -6,9 +6,11 @@
 //! - [`lock`]: `datasets.lock`
 //! - [`manifest`]: `manifest.json`, the claim and its environment
 //! - [`chain`]: `chain.jsonl`, one record a step
+//! - [`adapter_config`]: `adapter_config.json` as PEFT has it
 //! - [`canonical`]: RFC 8785 bytes, over which digests are taken
 //! - [`digest`]: SHA-256 digests that carry their algorithm's name
 
+pub mod adapter_config;
 pub mod canonical;
 pub mod chain;
 pub mod digest;

@@ -158,7 +158,8 @@ impl Manifest {
     /// A value without canonical form.
     pub fn new(claim: Claim, environment: BTreeMap<String, Digest>) -> Result<Self, CanonicalError> {
         let claim_id = canonical_digest(&claim)?;
-        let mut manifest = Self { schema: MANIFEST_SCHEMA.to_owned(), claim_id, claim, environment, seal: Digest::of(b"") };
+        let mut manifest =
+            Self { schema: MANIFEST_SCHEMA.to_owned(), claim_id, claim, environment, seal: Digest::of(b"") };
         manifest.seal = manifest.expected_seal()?;
         Ok(manifest)
     }

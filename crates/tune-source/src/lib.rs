@@ -1,1 +1,20 @@
-//! Placeholder, replaced in the next commits.
+//! Finds the sources of a recipe and holds them to their lock.
+//!
+//! - [`uri`]: the forms in which a recipe names a source
+//! - [`lock_file`]: `datasets.lock`: where it lies, when it may change
+//! - [`resolve`]: one source: found, fetched where needed, every byte compared with the lock
+//! - [`fetch`]: `https:`; [`pip`]: `pip:`
+//!
+//! This is the only crate that uses the network, and it does so only for a source that the cache does not hold.
+
+mod error;
+pub mod fetch;
+mod local;
+pub mod lock_file;
+pub mod pip;
+mod resolve;
+pub mod uri;
+
+pub use error::SourceError;
+pub use lock_file::LockFile;
+pub use resolve::{Event, LockMode, Options, ResolvedSource, SourceKind, SourceRequest, resolve};

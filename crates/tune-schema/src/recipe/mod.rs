@@ -4,10 +4,30 @@
 //! a computation is [`Recipe::claimed`], the part that decides the result; how it is executed (micro-batch, folders,
 //! logging) stays outside.
 
+mod claimed;
+mod error;
+pub mod file;
+mod load;
+mod resolve;
+#[cfg(test)]
+mod tests;
+pub mod yaml;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use claimed::{from_claimed_in_place, parse_claimed};
+pub use error::RecipeError;
+pub use file::{DatasetFile, RecipeFile};
+pub use load::{Loaded, Override, load};
+
+/// The JSON Schema of [`RecipeFile`], for editors and other tools.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(RecipeFile).to_value()
+}
 
 /// Whether LoRA matrices are trained beside frozen weights, or all weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,7 +41,7 @@ pub enum Adapter {
 
 /// Which linear layers get an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `all-linear` or a list of layer names")]
 pub enum TargetModules {
     /// The text `all-linear`: every linear layer of the decoder blocks, not the head (as PEFT does).
     Named(AllLinear),
@@ -206,7 +226,7 @@ pub struct Dataset {
 
 /// How much is held out for evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of examples or a share between 0 and 1")]
 pub enum ValSetSize {
     /// A number of examples; 0 holds out none.
     Rows(u64),

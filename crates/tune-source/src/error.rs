@@ -1,0 +1,135 @@
+//! What can go wrong with sources.
+
+use std::path::PathBuf;
+
+use tune_schema::Digest;
+
+/// What happened to which source. [`SourceError::hint`] says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file or folder.
+    #[error(transparent)]
+    Fs(#[from] tune_fs::FsError),
+    /// A name in no known form.
+    #[error("`{uri}`: {problem}")]
+    Uri {
+        /// As written.
+        uri: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nothing at a local path.
+    #[error("source `{name}`: `{path}` does not exist")]
+    Missing {
+        /// The source.
+        name: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A folder that holds no model.
+    #[error("source `{name}`: `{path}` is not a model folder: it has no `{file}`")]
+    NotAModel {
+        /// The source.
+        name: String,
+        /// The folder.
+        path: PathBuf,
+        /// What it lacks.
+        file: &'static str,
+    },
+    /// A folder where a file is needed.
+    #[error("source `{name}`: `{path}` is a folder; a data set is a file")]
+    NotAFile {
+        /// The source.
+        name: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Bytes that are not those of the lock.
+    #[error("source `{name}`: `{file}` is not what is locked: {locked} is, {found} was found")]
+    Differs {
+        /// The source.
+        name: String,
+        /// The file within it.
+        file: String,
+        /// What the lock says.
+        locked: String,
+        /// What the bytes are.
+        found: String,
+    },
+    /// Bytes that are not those the recipe pins.
+    #[error("source `{name}`: the recipe pins {pinned}, found {found}")]
+    Pinned {
+        /// The source.
+        name: String,
+        /// What the recipe says.
+        pinned: Digest,
+        /// What the bytes are.
+        found: Digest,
+    },
+    /// A source that the lock does not hold, where the lock may not change.
+    #[error("source `{name}` is not in `{lock}`")]
+    NotLocked {
+        /// The source.
+        name: String,
+        /// The lock.
+        lock: PathBuf,
+    },
+    /// A lock that cannot be read.
+    #[error(transparent)]
+    Lock(#[from] tune_schema::lock::LockError),
+    /// A source that would have to be fetched.
+    #[error("source `{name}`: `{uri}` is not in the cache, and the network may not be used")]
+    Offline {
+        /// The source.
+        name: String,
+        /// Where it is.
+        uri: String,
+    },
+    /// A transfer that failed.
+    #[error("source `{name}`: cannot fetch `{uri}`: {problem}")]
+    Fetch {
+        /// The source.
+        name: String,
+        /// Where it is.
+        uri: String,
+        /// What happened.
+        problem: String,
+    },
+    /// A package without the member.
+    #[error("the package `{package}` holds no `{member}`")]
+    Member {
+        /// The package.
+        package: String,
+        /// What was looked for.
+        member: String,
+        /// Some names it does hold.
+        near: Vec<String>,
+    },
+}
+
+impl SourceError {
+    /// What to do next, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Fs(error) => return error.hint(),
+            Self::Uri { .. } => return None,
+            Self::Missing { .. } => "paths in a recipe are relative to the recipe's folder; `datasets.0.path=…` or `base_model=…` on the command line, relative to the current folder, takes another place".to_owned(),
+            Self::NotAModel { .. } => "a model folder holds `config.json`, `tokenizer.json` and `*.safetensors`, as on the hub; a GGUF file is named itself".to_owned(),
+            Self::NotAFile { .. } => "name the file".to_owned(),
+            Self::Differs { .. } => "if the change is wanted, `tune lock RECIPE` accepts it; otherwise bring the locked file back".to_owned(),
+            Self::Pinned { .. } => "bring the pinned file back, or change `sha256` in the recipe".to_owned(),
+            Self::NotLocked { .. } => "`tune lock RECIPE` adds it".to_owned(),
+            Self::Lock(error) => return error.hint(),
+            Self::Offline { .. } => "run `tune lock RECIPE` once with the network".to_owned(),
+            Self::Fetch { .. } => "check the address and the connection, then run the same command again".to_owned(),
+            Self::Member { near, .. } => format!("it holds, among others: {}", near.join(", ")),
+        })
+    }
+
+    /// Whether a source was found and is not what it should be.
+    #[must_use]
+    pub fn is_difference(&self) -> bool {
+        matches!(self, Self::Differs { .. } | Self::Pinned { .. })
+    }
+}
