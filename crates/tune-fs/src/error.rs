@@ -24,6 +24,18 @@ pub enum FsError {
         /// The limit.
         limit: u64,
     },
+    /// What was to be stored could not be read to its end: the fault is where the bytes come from, not of this disk.
+    #[error("the incoming bytes broke off")]
+    Incoming {
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// What was to be stored is beyond the limit; it was abandoned there.
+    #[error("more than {limit} bytes came in")]
+    IncomingTooLarge {
+        /// The limit.
+        limit: u64,
+    },
     /// Something that does not belong where it is.
     #[error("`{path}` is {what}")]
     Unexpected {
@@ -41,10 +53,18 @@ impl FsError {
         let Self::Io { path, source, .. } = self else { return None };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display();
         match source.kind() {
-            io::ErrorKind::StorageFull => Some(format!("the disk of `{folder}` is full: free some space and run the same command again")),
-            io::ErrorKind::ReadOnlyFilesystem => Some(format!("`{folder}` is read-only: choose another folder with `output_dir=…`")),
-            io::ErrorKind::PermissionDenied => Some(format!("this user may not do that in `{folder}`: check its permissions, or choose another folder")),
-            io::ErrorKind::NotFound => Some("check the path; paths in a recipe are relative to the recipe's folder".to_owned()),
+            io::ErrorKind::StorageFull => {
+                Some(format!("the disk of `{folder}` is full: free some space and run the same command again"))
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                Some(format!("`{folder}` is read-only: choose another folder with `output_dir=…`"))
+            }
+            io::ErrorKind::PermissionDenied => Some(format!(
+                "this user may not do that in `{folder}`: check its permissions, or choose another folder"
+            )),
+            io::ErrorKind::NotFound => {
+                Some("check the path; paths in a recipe are relative to the recipe's folder".to_owned())
+            }
             _ => None,
         }
     }

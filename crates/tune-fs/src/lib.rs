@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use tune_schema::{Digest, Hasher};
 
-pub use error::FsError;
 use error::Context;
+pub use error::FsError;
 pub use store::{ContentStore, cache_dir};
 pub use write::{AppendFile, AtomicFile, rename_dir_durable, write_atomic};
 
@@ -71,6 +71,12 @@ pub fn is_dir(path: &Path) -> bool {
     path.is_dir()
 }
 
+/// Whether `path` is a plain file, or a link to one: no folder, pipe or device.
+#[must_use]
+pub fn is_file(path: &Path) -> bool {
+    path.is_file()
+}
+
 /// Makes a folder and those above it.
 ///
 /// # Errors
@@ -110,7 +116,8 @@ pub fn digest_file(path: &Path) -> Result<(Digest, u64), FsError> {
 /// Paths of all files below `folder`, relative, `/` separators, sorted.
 ///
 /// # Errors
-/// A folder that cannot be read; a symbolic link or a name that is not UTF-8, which no run folder holds.
+/// A folder that cannot be read; a symbolic link, a pipe or device, or a name that is not UTF-8: no run folder
+/// holds one.
 pub fn list_files_recursive(folder: &Path) -> Result<Vec<String>, FsError> {
     let mut found = Vec::new();
     let mut pending = vec![(folder.to_owned(), String::new())];
@@ -118,7 +125,10 @@ pub fn list_files_recursive(folder: &Path) -> Result<Vec<String>, FsError> {
         for entry in std::fs::read_dir(&place).context("read the folder", &place)? {
             let entry = entry.context("read the folder", &place)?;
             let path = entry.path();
-            let name = entry.file_name().into_string().map_err(|_| FsError::Unexpected { path: path.clone(), what: "a name that is not UTF-8" })?;
+            let name = entry
+                .file_name()
+                .into_string()
+                .map_err(|_| FsError::Unexpected { path: path.clone(), what: "a name that is not UTF-8" })?;
             let kind = entry.file_type().context("look at", &path)?;
             if kind.is_symlink() {
                 return Err(FsError::Unexpected { path, what: "a symbolic link" });
@@ -126,8 +136,11 @@ pub fn list_files_recursive(folder: &Path) -> Result<Vec<String>, FsError> {
             let relative = format!("{prefix}{name}");
             if kind.is_dir() {
                 pending.push((path, relative + "/"));
-            } else {
+            } else if kind.is_file() {
                 found.push(relative);
+            } else {
+                // Reading a pipe of a stranger's folder would wait forever.
+                return Err(FsError::Unexpected { path, what: "neither a file nor a folder" });
             }
         }
     }

@@ -1,11 +1,10 @@
 //! A folder of files under the names of their digests: what was fetched once need not be fetched again.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use tune_schema::Digest;
 
-use crate::error::Context;
 use crate::{AtomicFile, FsError};
 
 /// The content store in a folder.
@@ -32,6 +31,17 @@ impl ContentStore {
         Some(self.place(digest)).filter(|path| path.is_file())
     }
 
+    /// Path and size of the content with this digest, after reading all of it: a store is not trusted. None where the
+    /// store has no such content, or has it damaged; inserting it again mends that.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn verify(&self, digest: &Digest) -> Result<Option<(PathBuf, u64)>, FsError> {
+        let Some(path) = self.path(digest) else { return Ok(None) };
+        let (found, size) = crate::digest_file(&path)?;
+        Ok((found == *digest).then_some((path, size)))
+    }
+
     /// Stores what `reader` gives, up to `limit` bytes. Gives digest and size.
     ///
     /// # Errors
@@ -42,13 +52,16 @@ impl ContentStore {
         let mut file = AtomicFile::create(&folder.join("incoming"))?;
         let (mut buffer, mut size) = (vec![0; 1 << 20], 0_u64);
         loop {
-            let n = reader.read(&mut buffer).context("fetch into", &folder)?;
+            let n = match reader.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other.map_err(|source| FsError::Incoming { source })?,
+            };
             if n == 0 {
                 break;
             }
             size += n as u64;
             if size > limit {
-                return Err(FsError::TooLarge { path: folder, limit });
+                return Err(FsError::IncomingTooLarge { limit });
             }
             file.write(&buffer[..n])?;
         }
@@ -82,7 +95,34 @@ mod tests {
         assert_eq!((digest, size), (Digest::of(b"abc"), 3));
         assert_eq!(crate::read(&store.path(&digest).unwrap()).unwrap(), b"abc");
         assert!(store.path(&Digest::of(b"other")).is_none());
-        assert!(matches!(store.insert(&mut b"abcd".as_slice(), 3), Err(FsError::TooLarge { .. })));
+        assert!(matches!(store.insert(&mut b"abcd".as_slice(), 3), Err(FsError::IncomingTooLarge { .. })));
         assert_eq!(crate::list_files_recursive(folder.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn damage_is_noticed_and_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ContentStore::new(folder.path());
+        let (digest, _) = store.insert(&mut b"abc".as_slice(), 3).unwrap();
+        assert_eq!(store.verify(&digest).unwrap(), Some((store.place(&digest), 3)));
+        crate::write_atomic(&store.place(&digest), b"abd").unwrap();
+        assert_eq!(store.verify(&digest).unwrap(), None);
+        store.insert(&mut b"abc".as_slice(), 3).unwrap();
+        assert!(store.verify(&digest).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_reader_that_fails_is_told_from_a_disk_and_leaves_nothing() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other("gone"))
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let store = ContentStore::new(folder.path());
+        let error = store.insert(&mut b"some".as_slice().chain(Broken), 100).unwrap_err();
+        assert!(matches!(error, FsError::Incoming { .. }), "{error}");
+        assert!(crate::list_files_recursive(folder.path()).unwrap().is_empty());
     }
 }

@@ -30,7 +30,12 @@ impl AtomicFile {
     /// # Errors
     /// A folder that cannot be written.
     pub fn create(path: &Path) -> Result<Self, FsError> {
-        let file = tempfile::Builder::new().prefix(".tune-").suffix(".incomplete").tempfile_in(parent(path));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".tune-").suffix(".incomplete");
+        // A temporary file is readable by its owner only; a result is readable by whom the user's umask allows.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(parent(path));
         let file = file.context("create a file beside", path)?;
         Ok(Self { path: path.to_owned(), file, hasher: Hasher::new(), size: 0 })
     }
@@ -62,13 +67,6 @@ impl AtomicFile {
     /// A file that cannot be synced or renamed.
     pub fn commit(self) -> Result<(Digest, u64), FsError> {
         self.file.as_file().sync_all().context("sync", &self.path)?;
-        #[cfg(unix)]
-        {
-            // A temporary file is readable by its owner only; a result should be readable like any other file.
-            use std::os::unix::fs::PermissionsExt;
-            let permissions = std::fs::Permissions::from_mode(0o644);
-            self.file.as_file().set_permissions(permissions).context("set the permissions of", &self.path)?;
-        }
         self.file.persist(&self.path).map_err(|error| error.error).context("write", &self.path)?;
         sync_dir(parent(&self.path))?;
         Ok((self.hasher.finish(), self.size))
@@ -109,6 +107,8 @@ impl AppendFile {
     /// A file that cannot be opened.
     pub fn open(path: &Path) -> Result<Self, FsError> {
         let file = OpenOptions::new().append(true).create(true).open(path).context("open", path)?;
+        // Without its folder's entry, a new file is lost with the power, however often it was synced.
+        sync_dir(parent(path))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -173,6 +173,45 @@ mod tests {
         let error = write_atomic(Path::new("/nowhere/at/all"), b"").unwrap_err();
         assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
         assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_over_leaves_no_remains() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = folder.path().join("taken");
+        crate::create_dir_all(&taken.join("inner")).unwrap();
+        assert!(write_atomic(&taken, b"x").is_err());
+        assert_eq!(crate::list_folder(folder.path()).unwrap(), ["taken"]);
+    }
+
+    #[test]
+    fn a_folder_gets_its_final_name_and_lists_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (staging, last) = (folder.path().join("staging"), folder.path().join("final"));
+        crate::create_dir_all(&staging.join("b")).unwrap();
+        for file in ["b/2", "b.txt", "a"] {
+            write_atomic(&staging.join(file), b"").unwrap();
+        }
+        rename_dir_durable(&staging, &last).unwrap();
+        assert!(!crate::exists(&staging));
+        assert_eq!(crate::list_files_recursive(&last).unwrap(), ["a", "b.txt", "b/2"]);
+        assert!(matches!(crate::read_limited(&write(&last.join("a"), b"abcd"), 3), Err(FsError::TooLarge { .. })));
+        assert_eq!(crate::read_limited(&last.join("a"), 4).unwrap(), b"abcd");
+        crate::remove_dir_all(&last).unwrap();
+        crate::remove_dir_all(&last).unwrap();
+    }
+
+    fn write(path: &Path, bytes: &[u8]) -> PathBuf {
+        write_atomic(path, bytes).unwrap();
+        path.to_owned()
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_before_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        assert!(matches!(crate::list_files_recursive(folder.path()), Err(FsError::Unexpected { .. })));
+        assert!(!crate::is_file(&folder.path().join("socket")));
     }
 
     #[test]

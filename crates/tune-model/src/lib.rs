@@ -1,1 +1,28 @@
-//! Placeholder, replaced in the next commits.
+//! Llama-architecture decoders on exact kernels.
+//!
+//! - [`base`]: what a base model's files hold: configuration, tokenizer, weights
+//! - [`model`]: weights on a device, forward pass and hand-written backward pass; [`block`], [`linear`] are its parts
+//! - [`adapter`]: which layers get a LoRA branch, and what it starts as
+//! - [`batch`]: rows as a flat list of tokens
+//! - [`generate`]: greedy answers with a cache
+//! - [`rope`]: position tables; [`memory`]: an estimate for `tune plan`
+//!
+//! Every operation whose value reaches a result is one of `tune_kernels::KernelBackend`, or an elementwise addition.
+
+pub mod adapter;
+pub mod base;
+pub mod batch;
+pub mod block;
+mod error;
+mod generate;
+pub mod linear;
+pub mod memory;
+pub mod model;
+pub mod rope;
+
+pub use adapter::{LoraSpec, expand_targets};
+pub use batch::{Batch, RowView};
+pub use error::ModelError;
+pub use linear::{GradientSink, Mode};
+pub use memory::{MemoryEstimate, estimate};
+pub use model::{HostTensors, Model};

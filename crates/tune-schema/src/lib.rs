@@ -16,6 +16,7 @@ pub mod chain;
 pub mod digest;
 pub mod lock;
 pub mod manifest;
+pub mod philox;
 pub mod recipe;
 pub mod seed;
 

@@ -36,12 +36,12 @@ pub enum SourceError {
         /// What it lacks.
         file: &'static str,
     },
-    /// A folder where a file is needed.
-    #[error("source `{name}`: `{path}` is a folder; a data set is a file")]
+    /// A folder, pipe or device where a file is needed.
+    #[error("source `{name}`: `{path}` is not a file; a data set is one file")]
     NotAFile {
         /// The source.
         name: String,
-        /// The folder.
+        /// What is no file.
         path: PathBuf,
     },
     /// Bytes that are not those of the lock.
@@ -74,6 +74,16 @@ pub enum SourceError {
         /// The lock.
         lock: PathBuf,
     },
+    /// A source that the lock holds from another address, where the lock may not change.
+    #[error("source `{name}` is locked from `{locked}`, and the recipe names `{asked}`")]
+    Moved {
+        /// The source.
+        name: String,
+        /// The address in the lock.
+        locked: String,
+        /// That in the recipe.
+        asked: String,
+    },
     /// A lock that cannot be read.
     #[error(transparent)]
     Lock(#[from] tune_schema::lock::LockError),
@@ -95,14 +105,34 @@ pub enum SourceError {
         /// What happened.
         problem: String,
     },
+    /// A source that needs pip, on a machine without it.
+    #[error("source `{name}`: `{requirement}` cannot be fetched without `python3 -m pip`")]
+    NoPip {
+        /// The source.
+        name: String,
+        /// The package.
+        requirement: String,
+    },
+    /// A package that cannot be had or read.
+    #[error("source `{name}`: cannot fetch the package `{requirement}`: {problem}")]
+    Pip {
+        /// The source.
+        name: String,
+        /// The package.
+        requirement: String,
+        /// What happened.
+        problem: String,
+    },
     /// A package without the member.
-    #[error("the package `{package}` holds no `{member}`")]
+    #[error("source `{name}`: the package `{package}` holds no `{member}`")]
     Member {
+        /// The source.
+        name: String,
         /// The package.
         package: String,
         /// What was looked for.
         member: String,
-        /// Some names it does hold.
+        /// The names most like it that it does hold.
         near: Vec<String>,
     },
 }
@@ -122,9 +152,26 @@ impl SourceError {
             Self::NotLocked { .. } => "`tune lock RECIPE` adds it".to_owned(),
             Self::Lock(error) => return error.hint(),
             Self::Offline { .. } => "run `tune lock RECIPE` once with the network".to_owned(),
+            Self::Moved { .. } => "`tune lock RECIPE` accepts the new address".to_owned(),
+            Self::NoPip { .. } => "install Python with pip, or get the file another way and name its path".to_owned(),
+            Self::Pip { requirement, .. } => format!("`python3 -m pip download --no-deps --only-binary=:all: {requirement}` shows more"),
             Self::Fetch { .. } => "check the address and the connection, then run the same command again".to_owned(),
-            Self::Member { near, .. } => format!("it holds, among others: {}", near.join(", ")),
+            Self::Member { near, .. } if near.is_empty() => return None,
+            Self::Member { near, .. } => format!("the nearest it holds: `{}`", near.join("`, `")),
         })
+    }
+
+    /// Whether something outside the recipe and its lock is at fault: a disk, a network, a missing tool.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        matches!(
+            self,
+            Self::Fs(tune_fs::FsError::Io { .. })
+                | Self::Offline { .. }
+                | Self::Fetch { .. }
+                | Self::NoPip { .. }
+                | Self::Pip { .. }
+        )
     }
 
     /// Whether a source was found and is not what it should be.

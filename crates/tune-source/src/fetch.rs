@@ -1,102 +1,207 @@
 //! `https:` sources: into the content store, hashed on the way.
 
-use std::io::Read;
+use std::io::{Error, ErrorKind, Read};
 use std::time::Duration;
 
-use tune_fs::ContentStore;
+use tune_fs::{ContentStore, FsError};
 use tune_schema::Digest;
 
 use crate::SourceError;
 
-/// How often a transfer that broke is begun again.
+/// How often a transfer is tried in all.
 const ATTEMPTS: u32 = 3;
+
+/// How long a server may stay silent. A whole transfer has no limit: a model takes as long as the line needs.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Fetches `uri` into `store`. Gives digest and size.
 ///
-/// A transfer that breaks off, is shorter than announced or ends in a server's error is begun again, twice.
+/// A transfer that breaks off, stalls, is shorter than announced or ends in a server's error is begun again, twice.
 ///
 /// # Errors
-/// An address that answers with an error, or a transfer that breaks every time.
+/// An address that answers with an error, a transfer that breaks every time, or a disk that does not take it.
 pub fn fetch(name: &str, uri: &str, store: &ContentStore, limit: u64) -> Result<(Digest, u64), SourceError> {
+    fetch_patiently(name, uri, store, limit, SILENCE)
+}
+
+fn fetch_patiently(
+    name: &str,
+    uri: &str,
+    store: &ContentStore,
+    limit: u64,
+    silence: Duration,
+) -> Result<(Digest, u64), SourceError> {
     let failed = |problem: String| SourceError::Fetch { name: name.to_owned(), uri: uri.to_owned(), problem };
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(Duration::from_secs(20)))
-        .timeout_recv_response(Some(Duration::from_secs(60)))
-        .max_redirects(5)
-        .user_agent(concat!("tune/", env!("CARGO_PKG_VERSION")));
-    let agent: ureq::Agent = config.build().into();
+    let agent = agent(uri.starts_with("https://"), silence);
     let mut problem = String::new();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             std::thread::sleep(Duration::from_millis(200 << attempt));
         }
-        let mut response = match agent.get(uri).call() {
-            Ok(response) => response,
-            Err(error) => {
-                problem = error.to_string();
-                continue;
-            }
-        };
-        let status = response.status();
-        if status.is_server_error() {
-            problem = format!("the server answered {status}");
-            continue;
-        }
-        if !status.is_success() {
-            return Err(failed(format!("the server answered {status}")));
-        }
-        let announced = response.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-        let mut counted = Counted { inner: response.body_mut().with_config().limit(u64::MAX).reader(), count: 0 };
-        let stored = store.insert(&mut ExactLength { inner: &mut counted, announced }, limit);
-        match stored {
+        match attempt_once(&agent, uri, store, limit) {
             Ok(stored) => return Ok(stored),
-            Err(error @ tune_fs::FsError::TooLarge { .. }) => return Err(error.into()),
-            Err(error) => problem = with_causes(&error),
+            Err(Failure::Passing(text)) => problem = text,
+            Err(Failure::Lasting(text)) => return Err(failed(text)),
+            Err(Failure::Disk(error)) => return Err(error.into()),
         }
     }
-    Err(failed(problem))
+    Err(failed(format!("{problem} ({ATTEMPTS} attempts)")))
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+fn agent(encrypted: bool, silence: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_resolve(Some(silence))
+        .timeout_connect(Some(silence))
+        .timeout_recv_response(Some(silence))
+        .timeout_per_read(Some(silence))
+        // The bytes as published, not as packed for the way.
+        .accept_encoding("identity")
+        .user_agent(concat!("tune/", env!("CARGO_PKG_VERSION")))
+        .https_only(encrypted);
+    // Plain http is for this machine itself: it neither goes through a proxy nor is sent elsewhere by a redirect.
+    let config = if encrypted { config.max_redirects(5) } else { config.max_redirects(0).proxy(None) };
+    config.build().into()
+}
+
+/// Why one attempt failed.
+enum Failure {
+    /// May work the next time.
+    Passing(String),
+    /// Will not.
+    Lasting(String),
+    /// Nothing to do with the transfer.
+    Disk(FsError),
+}
+
+fn attempt_once(agent: &ureq::Agent, uri: &str, store: &ContentStore, limit: u64) -> Result<(Digest, u64), Failure> {
+    let mut response = agent.get(uri).call().map_err(|error| match error {
+        ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::Protocol(_) | ureq::Error::ConnectionFailed => {
+            Failure::Passing(error.to_string())
+        }
+        other => Failure::Lasting(other.to_string()),
+    })?;
+    let status = response.status();
+    if status.is_server_error() {
+        return Err(Failure::Passing(format!("the server answered {status}")));
     }
-    text
-}
-
-/// Counts what passes.
-struct Counted<R> {
-    inner: R,
-    count: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.count += n as u64;
-        Ok(n)
+    // Only 200 brings the whole file.
+    if status.as_u16() != 200 {
+        return Err(Failure::Lasting(format!("the server answered {status}")));
     }
+    let too_large = |size: String| Failure::Lasting(format!("it is {size}, the limit is {limit}"));
+    let header = response.headers().get("content-length").and_then(|value| value.to_str().ok());
+    let announced = header.and_then(|value| value.parse::<u64>().ok());
+    if let Some(size) = announced.filter(|size| *size > limit) {
+        return Err(too_large(format!("{size} bytes")));
+    }
+    let body = response.body_mut().with_config().limit(u64::MAX).reader();
+    store.insert(&mut ExactLength { inner: body, announced, count: 0 }, limit).map_err(|error| match error {
+        FsError::Incoming { source } => Failure::Passing(source.to_string()),
+        FsError::IncomingTooLarge { .. } => too_large("larger".to_owned()),
+        disk => Failure::Disk(disk),
+    })
 }
 
 /// Fails at the end where it comes before the announced length.
-struct ExactLength<'a, R> {
-    inner: &'a mut Counted<R>,
+struct ExactLength<R> {
+    inner: R,
     announced: Option<u64>,
+    count: u64,
 }
 
-impl<R: Read> Read for ExactLength<'_, R> {
+impl<R: Read> Read for ExactLength<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(buffer)?;
+        self.count += n as u64;
         match self.announced {
-            Some(length) if n == 0 && !buffer.is_empty() && self.inner.count < length => Err(std::io::Error::new(
-                std::io::ErrorKind::UnexpectedEof,
-                format!("the transfer ended after {} of {length} bytes", self.inner.count),
-            )),
+            Some(length) if n == 0 && !buffer.is_empty() && self.count < length => {
+                let problem = format!("the transfer ended after {} of {length} bytes", self.count);
+                Err(Error::new(ErrorKind::UnexpectedEof, problem))
+            }
             _ => Ok(n),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Server, answer};
+
+    const LIMIT: u64 = 1 << 20;
+
+    fn fetched(answers: Vec<Vec<u8>>, limit: u64) -> (Result<(Digest, u64), SourceError>, usize, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(answers);
+        let store = ContentStore::new(folder.path());
+        let result = fetch_patiently("s", &server.address("x"), &store, limit, Duration::from_millis(300));
+        (result, server.requests(), tune_fs::list_files_recursive(folder.path()).unwrap())
+    }
+
+    #[test]
+    fn what_is_served_is_stored_by_its_digest() {
+        let (result, requests, files) = fetched(vec![answer("200 OK", b"abc")], LIMIT);
+        assert_eq!(result.unwrap(), (Digest::of(b"abc"), 3));
+        assert_eq!((requests, files.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_server_that_fails_once_is_asked_again() {
+        let (result, requests, _) = fetched(vec![answer("500 Oh", b""), answer("200 OK", b"abc")], LIMIT);
+        assert_eq!((result.unwrap().1, requests), (3, 2));
+    }
+
+    #[test]
+    fn what_is_not_there_is_asked_for_once() {
+        for status in ["404 Not Found", "206 Partial Content", "204 No Content"] {
+            let (result, requests, files) = fetched(vec![answer(status, b"")], LIMIT);
+            let error = result.unwrap_err();
+            assert!(error.to_string().contains(&status[..3]) && error.hint().is_some(), "{error}");
+            assert_eq!((requests, files.len()), (1, 0));
+        }
+    }
+
+    #[test]
+    fn plain_http_follows_no_redirect() {
+        let moved = b"HTTP/1.1 302 Found\r\nLocation: http://example.org/\r\nContent-Length: 0\r\n\r\n".to_vec();
+        let (result, requests, _) = fetched(vec![moved], LIMIT);
+        assert!(result.unwrap_err().to_string().contains("302"));
+        assert_eq!(requests, 1);
+    }
+
+    #[test]
+    fn a_truncated_or_stalled_transfer_is_begun_again_and_leaves_nothing() {
+        let short = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nabc".to_vec();
+        let (result, requests, files) = fetched(vec![short.clone(); 3], LIMIT);
+        assert!(matches!(result, Err(SourceError::Fetch { .. })), "{result:?}");
+        assert_eq!((requests, files.len()), (3, 0));
+        let (result, requests, _) = fetched(vec![short, answer("200 OK", b"abc")], LIMIT);
+        assert_eq!((result.unwrap().1, requests), (3, 2));
+        let stalled = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".as_slice(), crate::testing::STALL].concat();
+        let (result, requests, _) = fetched(vec![stalled, answer("200 OK", b"abc")], LIMIT);
+        assert_eq!((result.unwrap().1, requests), (3, 2));
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_announced_or_not() {
+        let (result, requests, _) = fetched(vec![answer("200 OK", b"abcd")], 3);
+        assert!(result.unwrap_err().to_string().contains("the limit is 3"));
+        assert_eq!(requests, 1);
+        let endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcd".to_vec();
+        let (result, requests, files) = fetched(vec![endless], 3);
+        assert!(result.unwrap_err().to_string().contains("the limit is 3"));
+        assert_eq!((requests, files.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_take_it_is_not_the_networks_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        tune_fs::write_atomic(&folder.path().join("file"), b"").unwrap();
+        let server = Server::start(vec![answer("200 OK", b"abc")]);
+        let store = ContentStore::new(folder.path().join("file"));
+        let error = fetch("s", &server.address("x"), &store, LIMIT).unwrap_err();
+        assert!(matches!(error, SourceError::Fs(_)), "{error}");
+        assert_eq!(server.requests(), 1);
     }
 }

@@ -13,6 +13,10 @@ mod local;
 pub mod lock_file;
 pub mod pip;
 mod resolve;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod uri;
 
 pub use error::SourceError;

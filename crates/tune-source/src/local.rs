@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::resolve::SourceKind;
 use crate::SourceError;
+use crate::resolve::SourceKind;
 
 /// Files of a model folder that decide what a model is; everything else in it is ignored.
 const MODEL_FILES: [&str; 7] = [
@@ -22,7 +22,11 @@ pub(crate) fn files(name: &str, path: &Path, kind: SourceKind) -> Result<BTreeMa
     if !tune_fs::exists(path) {
         return Err(SourceError::Missing { name: name.to_owned(), path: path.to_owned() });
     }
-    if !tune_fs::is_dir(path) {
+    // A pipe or device has no end to hash up to.
+    if !tune_fs::is_dir(path) && !tune_fs::is_file(path) {
+        return Err(SourceError::NotAFile { name: name.to_owned(), path: path.to_owned() });
+    }
+    if tune_fs::is_file(path) {
         let file_name = path.file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned());
         return Ok(BTreeMap::from([(file_name, path.to_owned())]));
     }

@@ -51,6 +51,23 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Whether neither lock nor network may be touched.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.mode == LockMode::Frozen
+    }
+
+    fn is_offline(&self) -> bool {
+        self.offline || self.is_frozen()
+    }
+
+    /// Whether changed bytes are accepted: never where the lock may not change.
+    fn accepts_changes(&self) -> bool {
+        self.update && self.mode == LockMode::Normal
+    }
+}
+
 /// What a source is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {
@@ -114,77 +131,97 @@ impl fmt::Display for Event {
 ///
 /// # Errors
 /// A source that cannot be had, or is not what is locked or pinned.
-pub fn resolve(request: &SourceRequest, lock: &mut LockFile, options: &Options, observer: &mut dyn FnMut(Event)) -> Result<ResolvedSource, SourceError> {
+pub fn resolve(
+    request: &SourceRequest,
+    lock: &mut LockFile,
+    options: &Options,
+    observer: &mut dyn FnMut(Event),
+) -> Result<ResolvedSource, SourceError> {
     let locked = lock.get(&request.name).cloned();
     if locked.is_none() && options.mode != LockMode::Normal {
         return Err(SourceError::NotLocked { name: request.name.clone(), lock: lock.path() });
     }
-    let (found, files, root) = match SourceUri::parse(&request.location)? {
-        SourceUri::Local(path) => {
-            let path = request.base_dir.join(path);
-            let known = locked.as_ref().filter(|_| !options.update);
-            from_local(request, &path, known, lock.folder(), observer)?
+    let uri = SourceUri::parse(&request.location)?;
+    let is_local = matches!(uri, SourceUri::Local(_));
+    let found = match uri {
+        SourceUri::Local(path) => from_local(request, &request.base_dir.join(path), lock.folder(), observer)?,
+        remote => {
+            // A lock without a file belongs to a run that is verified: only its bytes count, wherever they come from.
+            let same_place = |locked: &LockedSource| lock.folder().is_none() || locked.uri == request.location;
+            if let Some(locked) = locked.as_ref().filter(|l| options.mode != LockMode::Normal && !same_place(l)) {
+                let (name, locked) = (request.name.clone(), locked.uri.clone());
+                return Err(SourceError::Moved { name, locked, asked: request.location.clone() });
+            }
+            // Bytes kept under another address are not those of this one until they were fetched from it.
+            from_remote(request, &remote, locked.as_ref().filter(|locked| same_place(locked)), options, observer)?
         }
-        remote => from_remote(request, &remote, locked.as_ref(), options, observer)?,
     };
-    if let (Some(pinned), [file]) = (request.sha256, found.files.as_slice()) {
-        if file.sha256 != pinned {
-            return Err(SourceError::Pinned { name: request.name.clone(), pinned, found: file.sha256 });
-        }
+    if let (Some(pinned), [file]) = (request.sha256, found.entry.files.as_slice())
+        && file.sha256 != pinned
+    {
+        return Err(SourceError::Pinned { name: request.name.clone(), pinned, found: file.sha256 });
     }
-    let locked = match locked {
-        Some(locked) if !options.update => {
-            compare(&locked, &found)?;
-            // What a recipe says of licence and class may be added later; bytes may not change.
-            if options.mode == LockMode::Normal { LockedSource { licence: found.licence, class: found.class, ..locked } } else { locked }
+    let entry = match locked {
+        Some(locked) if !options.accepts_changes() => {
+            compare(&locked, &found.entry)?;
+            match options.mode {
+                // What a recipe says of licence and class may be added later, and where it is; bytes may not change.
+                LockMode::Normal if is_local => {
+                    LockedSource { licence: found.entry.licence, class: found.entry.class, ..locked }
+                }
+                LockMode::Normal => found.entry,
+                LockMode::Locked | LockMode::Frozen => locked,
+            }
         }
-        _ => found,
+        _ => found.entry,
     };
     if options.mode == LockMode::Normal {
-        lock.set(locked.clone());
+        lock.set(entry.clone());
     }
-    Ok(ResolvedSource { name: request.name.clone(), locked, files, root })
+    let mut files = found.files;
+    // A single file goes by its name in the lock, whatever it is called here.
+    if let [file] = entry.files.as_slice()
+        && let Some((_, place)) = files.pop_first()
+    {
+        files.insert(file.path.clone(), place);
+    }
+    Ok(ResolvedSource { name: request.name.clone(), locked: entry, files, root: found.root })
 }
 
-type Found = (LockedSource, BTreeMap<String, PathBuf>, PathBuf);
+/// A source as it was found: its entry for the lock, its files by that entry's paths.
+struct Found {
+    entry: LockedSource,
+    files: BTreeMap<String, PathBuf>,
+    root: PathBuf,
+}
 
 fn from_local(
     request: &SourceRequest,
     path: &Path,
-    locked: Option<&LockedSource>,
     lock_folder: Option<&Path>,
     observer: &mut dyn FnMut(Event),
 ) -> Result<Found, SourceError> {
     observer(Event::Checking(request.name.clone()));
-    let mut files = local::files(&request.name, path, request.kind)?;
-    // A single file may have another name than where it was locked.
-    if let (Some(LockedSource { files: known, .. }), 1) = (locked, files.len()) {
-        if let ([known], Some((_, place))) = (known.as_slice(), files.pop_first()) {
-            files.insert(known.path.clone(), place);
-        } else {
-            files = local::files(&request.name, path, request.kind)?;
-        }
-    }
+    let files = local::files(&request.name, path, request.kind)?;
     let mut entries = Vec::new();
     for (name, place) in &files {
         let (sha256, size) = tune_fs::digest_file(place)?;
         entries.push(LockedFile { path: name.clone(), sha256, size });
     }
-    Ok((entry(request, local_uri(path, lock_folder), entries), files, path.to_owned()))
+    Ok(Found { entry: entry(request, local_uri(path, lock_folder), entries), files, root: path.to_owned() })
 }
 
 /// `file:` and the path within the lock's folder, or only the name where it lies elsewhere.
 fn local_uri(path: &Path, lock_folder: Option<&Path>) -> String {
-    let name = || path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let canonical = |path: &Path| std::path::absolute(path).ok().map(|path| tune_fs::normalised(&path));
-    let within = lock_folder.and_then(|folder| {
-        let (folder, path) = (canonical(folder)?, canonical(path)?);
-        let relative = path.strip_prefix(&folder).ok()?;
-        Some(relative.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"))
-    });
-    format!("file:{}", within.unwrap_or_else(name))
+    let whole = |path: &Path| tune_fs::normalised(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let path = whole(path);
+    let within = lock_folder.and_then(|folder| path.strip_prefix(whole(folder)).ok());
+    let relative = within.or_else(|| path.file_name().map(Path::new)).unwrap_or(Path::new(""));
+    let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    format!("file:{}", if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
 }
 
+/// `locked` is the lock's entry for this very address.
 fn from_remote(
     request: &SourceRequest,
     uri: &SourceUri,
@@ -193,59 +230,64 @@ fn from_remote(
     observer: &mut dyn FnMut(Event),
 ) -> Result<Found, SourceError> {
     let name = &request.name;
-    let file_name = match uri {
-        SourceUri::Pip { member, .. } => member.rsplit('/').next().unwrap_or(member).to_owned(),
-        _ => request.location.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).unwrap_or(name).to_owned(),
-    };
-    let known = locked.filter(|_| !options.update).and_then(|locked| match locked.files.as_slice() {
-        [file] => options.store.path(&file.sha256).map(|path| (file.clone(), path)),
-        _ => None,
-    });
-    let place = match known {
-        Some((_, path)) => path,
-        None if options.offline || options.mode == LockMode::Frozen => {
+    // An update asks the address again; without the network, what is locked is all there is.
+    let usable = locked.filter(|_| !options.accepts_changes() || options.is_offline());
+    let mut kept = None;
+    if let Some([file]) = usable.map(|locked| locked.files.as_slice()) {
+        observer(Event::Checking(name.clone()));
+        // Damaged content counts as none, and is fetched again.
+        kept = options.store.verify(&file.sha256)?.map(|(_, size)| (file.sha256, size));
+    }
+    let (sha256, size) = match kept {
+        Some(kept) => kept,
+        None if options.is_offline() => {
             return Err(SourceError::Offline { name: name.clone(), uri: request.location.clone() });
         }
         None => {
             observer(Event::Fetching(name.clone()));
-            let (digest, _) = match uri {
-                SourceUri::Pip { name: package, version, member } => {
-                    pip::fetch(name, package, version, member, &options.store, options.size_limit)?
-                }
+            match uri {
+                SourceUri::Pip(wanted) => pip::fetch(name, wanted, &options.store, options.size_limit)?,
                 _ => fetch::fetch(name, &request.location, &options.store, options.size_limit)?,
-            };
-            options.store.place(&digest)
+            }
         }
     };
-    // The store's bytes are read again: a cache is not to be trusted either.
-    observer(Event::Checking(name.clone()));
-    let (sha256, size) = tune_fs::digest_file(&place)?;
-    let mut found = entry(request, request.location.clone(), vec![LockedFile { path: file_name.clone(), sha256, size }]);
-    if let SourceUri::Pip { version, .. } = uri {
-        found.revision = Some(version.clone());
+    let path = match uri {
+        SourceUri::Pip(wanted) => wanted.member.as_str(),
+        _ => request.location.split(['?', '#']).next().unwrap_or_default(),
+    };
+    let file_name = path.rsplit('/').next().filter(|last| !matches!(*last, "" | "." | "..")).unwrap_or(name).to_owned();
+    let file = LockedFile { path: file_name.clone(), sha256, size };
+    let mut entry = entry(request, request.location.clone(), vec![file]);
+    if let SourceUri::Pip(wanted) = uri {
+        entry.revision = Some(wanted.version.clone());
     }
-    Ok((found, BTreeMap::from([(file_name, place.clone())]), place))
+    let root = options.store.place(&sha256);
+    Ok(Found { entry, files: BTreeMap::from([(file_name, root.clone())]), root })
 }
 
 fn entry(request: &SourceRequest, uri: String, files: Vec<LockedFile>) -> LockedSource {
-    LockedSource { name: request.name.clone(), uri, revision: None, licence: request.licence.clone(), class: request.class, files }
+    let (licence, class) = (request.licence.clone(), request.class);
+    LockedSource { name: request.name.clone(), uri, revision: None, licence, class, files }
 }
 
-/// Bytes against the lock; the first file that differs.
+/// Bytes against the lock; the first file that differs. The name of a single file does not matter.
 fn compare(locked: &LockedSource, found: &LockedSource) -> Result<(), SourceError> {
-    let by_path = |source: &LockedSource| source.files.iter().map(|file| (file.path.clone(), file.clone())).collect::<BTreeMap<_, _>>();
-    let (known, now) = (by_path(locked), by_path(found));
-    let text = |file: Option<&LockedFile>| file.map_or_else(|| "no such file".to_owned(), |file| format!("{} ({} bytes)", file.sha256, file.size));
-    for path in known.keys().chain(now.keys()) {
-        let (locked_file, found_file) = (known.get(path), now.get(path));
-        if locked_file != found_file {
-            return Err(SourceError::Differs {
-                name: locked.name.clone(),
-                file: path.clone(),
-                locked: text(locked_file),
-                found: text(found_file),
-            });
+    let differs = |file: &str, known: Option<&LockedFile>, now: Option<&LockedFile>| {
+        let text = |file: Option<&LockedFile>| {
+            file.map_or_else(|| "no such file".to_owned(), |file| format!("{} ({} bytes)", file.sha256, file.size))
+        };
+        if known.map(|file| (file.sha256, file.size)) == now.map(|file| (file.sha256, file.size)) {
+            return Ok(());
         }
+        let (name, file) = (locked.name.clone(), file.to_owned());
+        Err(SourceError::Differs { name, file, locked: text(known), found: text(now) })
+    };
+    if let ([known], [now]) = (locked.files.as_slice(), found.files.as_slice()) {
+        return differs(&known.path, Some(known), Some(now));
     }
-    Ok(())
+    let by_path = |source: &LockedSource| -> BTreeMap<String, LockedFile> {
+        source.files.iter().map(|file| (file.path.clone(), file.clone())).collect()
+    };
+    let (known, now) = (by_path(locked), by_path(found));
+    known.keys().chain(now.keys()).try_for_each(|path| differs(path, known.get(path), now.get(path)))
 }

@@ -22,8 +22,8 @@
 //! In fact no product here rounds: `d` has 11 significant bits and the integers beside it have at most 12 together
 //! (6 + 5 in `Q5_K`, 7 + 5 in `Q6_K`), so every product fits the 24 bits of binary32. There is one rounding, in the
 //! sum, and a compiler that contracts `d * q + m` into a fused multiply-add, as C compilers may in ggml, gets the
-//! same bits. Subnormal and infinite `d` change nothing: binary32's exponents cover all the products, and what is not
-//! finite stays so.
+//! same bits. binary32's exponents cover all the products, those of subnormal `d` too. Where `d` or `m` is infinite or
+//! NaN the values are not finite; their bits are not promised, and a tensor that has such a value is refused.
 
 use half::f16;
 
@@ -275,12 +275,10 @@ mod tests {
     #[test]
     fn plain_types() {
         assert_eq!(decode(Encoding::F32, &1.5e-40_f32.to_le_bytes()), [1.5e-40]);
-        assert_eq!(decode(Encoding::F16, &[HALF, MINUS_TWO, TENTH, [0x01, 0x00]].concat()), [
-            0.5,
-            -2.0,
-            0.099_975_586,
-            5.960_464_5e-8
-        ]);
+        assert_eq!(
+            decode(Encoding::F16, &[HALF, MINUS_TWO, TENTH, [0x01, 0x00]].concat()),
+            [0.5, -2.0, 0.099_975_586, 5.960_464_5e-8]
+        );
         assert_eq!(decode(Encoding::Bf16, &[0x80, 0x3f, 0x49, 0xc0]), [1.0, -3.140_625]);
         let infinite = decode(Encoding::F16, &[0x00, 0x7c, 0x00, 0xfc, 0x01, 0x7c]);
         assert_eq!(infinite[..2], [f32::INFINITY, f32::NEG_INFINITY]);
@@ -352,7 +350,8 @@ mod tests {
     /// Four blocks of bytes without structure, with finite `d` and `m`.
     fn sample(encoding: Encoding) -> Vec<u8> {
         let size = encoding.block_bytes();
-        let mut bytes: Vec<u8> = (0..4 * size as u32).map(|i| (i * i * 31 + i * 17 + 7) as u8 ^ (i >> 3) as u8).collect();
+        let mut bytes: Vec<u8> =
+            (0..4 * size as u32).map(|i| (i * i * 31 + i * 17 + 7) as u8 ^ (i >> 3) as u8).collect();
         for block in bytes.chunks_exact_mut(size) {
             let at: &[usize] = match encoding {
                 Encoding::Q6K => &[208],

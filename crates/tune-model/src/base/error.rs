@@ -8,7 +8,16 @@ use std::fmt::Write as _;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaseError {
-    /// The operating system refused to open or read the file.
+    /// The file cannot be opened.
+    #[error("cannot open `{file}`")]
+    Open {
+        /// The file's name in the model.
+        file: String,
+        /// Where it was looked for, and what the operating system said.
+        #[source]
+        source: tune_fs::FsError,
+    },
+    /// The operating system refused to read the open file.
     #[error("cannot read `{file}`")]
     Io {
         /// The file's name in the model.
@@ -161,7 +170,9 @@ pub enum BaseError {
         tensor: String,
     },
     /// A tensor's shape, type and byte range contradict each other.
-    #[error("`{file}`: tensor `{tensor}` ({dtype} {shape:?}) takes {found} bytes at offset {offset}, not what its shape needs")]
+    #[error(
+        "`{file}`: tensor `{tensor}` ({dtype} {shape:?}) takes {found} bytes at offset {offset}, not what its shape needs"
+    )]
     TensorSize {
         /// The file's name in the model.
         file: String,
@@ -219,6 +230,16 @@ pub enum BaseError {
         tensor: String,
         /// Its type as stored.
         dtype: String,
+    },
+    /// A weight that is infinite or NaN: with it every result would be.
+    #[error("`{file}`: value {index} of tensor `{tensor}` is not finite")]
+    NotFinite {
+        /// The file's name in the model.
+        file: String,
+        /// The tensor's Hugging Face name.
+        tensor: String,
+        /// The value's index, row-major.
+        index: usize,
     },
     /// The index of a sharded model and its files disagree about a tensor.
     #[error("`{index}` and `{file}` disagree about tensor `{tensor}`")]
@@ -332,6 +353,7 @@ impl BaseError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
+            Self::Open { source, .. } => return source.hint(),
             Self::UnsupportedArchitecture { .. } => {
                 "supported are `LlamaForCausalLM` (model type `llama`), `MistralForCausalLM` without a sliding window, \
                  and GGUF files of architecture `llama`"
@@ -339,7 +361,9 @@ impl BaseError {
             Self::SeveralGguf { .. } => "name one file of the repository as the base model",
             Self::Truncated { .. } | Self::TensorBeyondFile { .. } => "fetch the file again and compare its sha256",
             Self::NotGguf { .. } => "a text of some hundred bytes instead of a model is usually a Git LFS pointer",
-            Self::GgufVersion { .. } => "versions 2 and 3 in little-endian byte order are read; convert the file with llama.cpp",
+            Self::GgufVersion { .. } => {
+                "versions 2 and 3 in little-endian byte order are read; convert the file with llama.cpp"
+            }
             Self::GgufField { problem: GgufProblem::TensorType { .. }, .. } => {
                 "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K are read; take another file of the model"
             }
@@ -347,7 +371,9 @@ impl BaseError {
                 "GGUF stores Llama 3's frequency scaling as a table; use the model's Hugging Face folder"
             }
             Self::UnsupportedDtype { .. } => "F32, BF16 and F16 are read; convert the model with transformers",
-            Self::NoWeights => "the folder needs `model.safetensors`, or `model.safetensors.index.json` with its shards; `.bin` files are not read",
+            Self::NoWeights => {
+                "the folder needs `model.safetensors`, or `model.safetensors.index.json` with its shards; `.bin` files are not read"
+            }
             Self::UnsupportedTokenizer { .. } => {
                 "byte-level BPE (`gpt2`) tokenizers are read from GGUF; use the model's Hugging Face folder for others"
             }

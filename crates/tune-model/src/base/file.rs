@@ -26,7 +26,7 @@ impl ModelFile {
     /// Opens `path`, which must be a regular file.
     pub(crate) fn open(name: &str, path: &Path) -> Result<Self, BaseError> {
         let io = |source| BaseError::Io { file: name.to_owned(), source };
-        let handle = open(path).map_err(io)?;
+        let handle = tune_fs::open(path).map_err(|source| BaseError::Open { file: name.to_owned(), source })?;
         let metadata = handle.metadata().map_err(io)?;
         if !metadata.is_file() {
             return Err(io(std::io::Error::other("not a regular file")));
@@ -98,9 +98,7 @@ impl ModelFile {
         let inside = offset.checked_add(length).is_some_and(|end| end <= self.length);
         match usize::try_from(length) {
             Ok(size) if inside => Ok(size),
-            _ => {
-                Err(BaseError::Truncated { file: self.name.clone(), offset, needed: length, length: self.length })
-            }
+            _ => Err(BaseError::Truncated { file: self.name.clone(), offset, needed: length, length: self.length }),
         }
     }
 
@@ -113,9 +111,4 @@ impl ModelFile {
     fn io(&self, source: std::io::Error) -> BaseError {
         BaseError::Io { file: self.name.clone(), source }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "until tune-fs has its open function")]
-fn open(path: &Path) -> std::io::Result<File> {
-    File::open(path)
 }

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_documented_bytes_are_hashed() {
-        let mut stream = b"a\0F32\0002x1\0".to_vec();
+        let mut stream = b"a\0F32\x002x1\0".to_vec();
         stream.extend(Digest::of(&[1, 2, 3, 4, 5, 6, 7, 8]).as_bytes());
         stream.extend(b"b\0BF16\0\0");
         stream.extend(Digest::of(&[9, 9]).as_bytes());

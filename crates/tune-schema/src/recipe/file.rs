@@ -56,7 +56,7 @@ pub struct RecipeFile {
     pub gradient_accumulation_steps: Option<u32>,
     /// Passes over the data, fractions allowed. Default: 1.
     pub num_epochs: Option<f64>,
-    /// Optimizer steps, in place of `num_epochs`.
+    /// Optimizer steps; where given, `num_epochs` does not count, as in Hugging Face's trainer.
     pub max_steps: Option<u64>,
     /// Peak learning rate. Default: 2e-4.
     pub learning_rate: Option<f64>,

@@ -48,9 +48,6 @@ pub(super) fn resolve(file: RecipeFile, names: &BTreeMap<String, String>, stem: 
             Some("keep one of the two"),
         );
     }
-    if file.max_steps.is_some() && file.num_epochs.is_some() {
-        return invalid("num_epochs", "`max_steps` and `num_epochs` are both given", Some("keep one of the two"));
-    }
     let recipe = Recipe {
         chat_template: chat_template(&file)?,
         seed: seed(file.seed.as_ref())?,

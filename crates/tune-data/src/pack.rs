@@ -1,0 +1,170 @@
+//! Rows: whole examples side by side, each a segment of its own whose positions start at 0.
+
+use std::collections::VecDeque;
+
+use tune_schema::{Digest, Hasher};
+
+use crate::Tokenizer;
+
+/// A row of the stream. There is no padding: a row is as long as its examples.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Token ids.
+    pub input_ids: Vec<u32>,
+    /// The token itself where it is supervised, -100 where not; never at the first token of a segment.
+    pub labels: Vec<i32>,
+    /// Place within the segment.
+    pub position_ids: Vec<u32>,
+    /// Number of the segment, from 1.
+    pub segment_ids: Vec<u32>,
+}
+
+/// A token of a row, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowToken {
+    /// Its text.
+    pub text: String,
+    /// Whether it is supervised.
+    pub supervised: bool,
+    /// Its segment.
+    pub segment: u32,
+}
+
+impl Row {
+    /// Adds an example as the next segment.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "ids are below 2^31, rows below 2^32")]
+    pub fn push(&mut self, ids: &[u32], supervised: &[bool]) {
+        let segment = self.segment_ids.last().map_or(1, |last| last + 1);
+        for (i, (id, supervised)) in ids.iter().zip(supervised).enumerate() {
+            self.input_ids.push(*id);
+            self.labels.push(if *supervised && i > 0 { *id as i32 } else { -100 });
+            self.position_ids.push(i as u32);
+            self.segment_ids.push(segment);
+        }
+    }
+
+    /// Number of supervised tokens.
+    #[must_use]
+    pub fn supervised(&self) -> u64 {
+        self.labels.iter().filter(|label| **label >= 0).count() as u64
+    }
+
+    /// The tokens as text.
+    pub fn tokens<'a>(&'a self, tokenizer: &'a Tokenizer) -> impl Iterator<Item = RowToken> + 'a {
+        let all = self.input_ids.iter().zip(&self.labels).zip(&self.segment_ids);
+        all.map(|((id, label), segment)| RowToken { text: tokenizer.token_text(*id), supervised: *label >= 0, segment: *segment })
+    }
+}
+
+/// Rows that are filled at the same time.
+const OPEN_ROWS: usize = 64;
+
+/// Packs examples of the given lengths, in the order given, into rows of at most `limit` tokens: each goes into the first
+/// open row with room; where none has, a new row is opened, and the oldest of 64 is closed. Rows come in the order of
+/// closing, then of opening.
+#[must_use]
+pub fn pack(order: impl Iterator<Item = (u32, usize)>, limit: usize, packing: bool) -> Vec<Vec<u32>> {
+    let mut rows = Vec::new();
+    let mut open: VecDeque<(usize, Vec<u32>)> = VecDeque::new();
+    for (example, length) in order {
+        if !packing {
+            rows.push(vec![example]);
+            continue;
+        }
+        if let Some((used, row)) = open.iter_mut().find(|(used, _)| used + length <= limit) {
+            *used += length;
+            row.push(example);
+            continue;
+        }
+        if open.len() == OPEN_ROWS {
+            rows.extend(open.pop_front().map(|(_, row)| row));
+        }
+        open.push_back((length, vec![example]));
+    }
+    rows.extend(open.into_iter().map(|(_, row)| row));
+    rows
+}
+
+/// Head of the hash chain over rows: `h₀` is the digest of `tune-stream/1`, then `h = sha256(h ‖ row)`, where a row is its
+/// length and then ids, labels, positions and segments, each number as four little-endian bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamHead(Digest);
+
+impl Default for StreamHead {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamHead {
+    /// Before the first row.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Digest::of(b"tune-stream/1"))
+    }
+
+    /// After rows that came to `digest`.
+    #[must_use]
+    pub fn from_digest(digest: Digest) -> Self {
+        Self(digest)
+    }
+
+    /// Takes in the next row.
+    #[expect(clippy::cast_possible_truncation, reason = "a row is shorter than 2^32 tokens")]
+    pub fn push(&mut self, row: &Row) {
+        let mut bytes = Vec::with_capacity(4 + 16 * row.input_ids.len());
+        bytes.extend((row.input_ids.len() as u32).to_le_bytes());
+        bytes.extend(row.input_ids.iter().flat_map(|v| v.to_le_bytes()));
+        bytes.extend(row.labels.iter().flat_map(|v| v.to_le_bytes()));
+        bytes.extend(row.position_ids.iter().flat_map(|v| v.to_le_bytes()));
+        bytes.extend(row.segment_ids.iter().flat_map(|v| v.to_le_bytes()));
+        let mut hasher = Hasher::new();
+        hasher.update(self.0.as_bytes());
+        hasher.update(&bytes);
+        self.0 = hasher.finish();
+    }
+
+    /// The digest.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_digest_of_a_row_is_fixed() {
+        let mut row = Row::default();
+        row.push(&[5, 6, 7], &[true, false, true]);
+        row.push(&[8, 9], &[false, true]);
+        assert_eq!(row.labels, [-100, -100, 7, -100, 9]);
+        assert_eq!((row.position_ids.clone(), row.segment_ids.clone()), (vec![0, 1, 2, 0, 1], vec![1, 1, 1, 2, 2]));
+        let mut head = StreamHead::new();
+        head.push(&row);
+        assert_eq!(head.digest().to_string(), "sha256:5b52de2775f6400878bd99d45a40000f07321a59979344d44039ae88070e6a7c");
+        let mut other = StreamHead::new();
+        row.labels[2] = -100;
+        other.push(&row);
+        assert_ne!(head, other);
+    }
+
+    proptest! {
+        #[test]
+        fn packing_keeps_every_example_once_within_the_limit(lengths in prop::collection::vec(1_usize..50, 0..400), packing in any::<bool>()) {
+            let order = || lengths.iter().enumerate().map(|(i, n)| (i as u32, *n));
+            let rows = pack(order(), 64, packing);
+            let mut seen: Vec<u32> = rows.concat();
+            seen.sort_unstable();
+            prop_assert!(seen.into_iter().eq(0..lengths.len() as u32));
+            for row in &rows {
+                prop_assert!(row.iter().map(|i| lengths[*i as usize]).sum::<usize>() <= 64);
+                prop_assert!(packing || row.len() == 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Base models as they lie on disk: configuration, tokenizer, weights.
+//!
+//! This module reads; it computes nothing, knows no tensor library and trusts no file. A model is a map from relative
+//! file names to paths, as the lock resolved it: either one GGUF file, or the files of a Hugging Face folder. Weights
+//! are handed out one tensor at a time, as f32 by the stated formula of their type ([`encoding`]), under their
+//! Hugging Face names and in Hugging Face's row order.
+//!
+//! - [`BaseModel`]: all of it behind one type
+//! - [`SafetensorsFile`]: one safetensors file by itself, such as an adapter's
+//! - [`config`]: what the decoder is made of
+//! - [`tokenizer`]: a `tokenizer.json` and what stands beside it
+//! - [`gguf`]: GGUF files
+//! - [`root`]: one digest for a set of tensors
+//! - [`mod@write`]: safetensors files with reproducible bytes
+
+pub mod config;
+pub mod encoding;
+pub mod error;
+mod file;
+pub mod gguf;
+pub mod root;
+mod safetensors;
+mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod tokenizer;
+pub mod write;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tune_schema::Digest;
+
+pub use self::config::{ModelConfig, RopeScaling};
+pub use self::error::{BaseError, GgufProblem};
+pub use self::root::{TensorEntry, root_of_entries, tensor_root};
+pub use self::safetensors::SafetensorsFile;
+pub use self::tokenizer::TokenizerParts;
+pub use self::write::{safetensors_header, write_safetensors};
+
+use self::config::CONFIG_FILE;
+use self::file::ModelFile;
+use self::store::TensorStore;
+
+/// The longest `config.json` accepted.
+const CONFIG_LIMIT: u64 = 1 << 22;
+
+/// A base model whose headers are read and whose weights are still on disk.
+#[derive(Debug)]
+pub struct BaseModel {
+    /// What the decoder is made of.
+    pub config: ModelConfig,
+    /// Its tokenizer.
+    pub tokenizer: TokenizerParts,
+    /// Whether the files hold weights: configuration and tokenizer alone are enough to rebuild a data stream.
+    pub has_weights: bool,
+    store: TensorStore,
+}
+
+impl BaseModel {
+    /// Opens the model in `files`, a map from names relative to the model to paths on this machine.
+    ///
+    /// With `config.json` it is a Hugging Face folder; without one and with exactly one name that ends in `.gguf`, it is
+    /// that file.
+    ///
+    /// # Errors
+    /// If a file is missing, cannot be read, breaks its format, or describes a model that is not supported.
+    pub fn open(files: &BTreeMap<String, PathBuf>) -> Result<Self, BaseError> {
+        if let Some(path) = files.get(CONFIG_FILE) {
+            let config = ModelConfig::from_config_json(&ModelFile::read_whole(CONFIG_FILE, path, CONFIG_LIMIT)?)?;
+            let tokenizer = TokenizerParts::from_files(files)?;
+            let store = safetensors::open(files)?;
+            return Ok(Self { config, tokenizer, has_weights: !store.files.is_empty(), store });
+        }
+        let gguf: Vec<&String> = files.keys().filter(|name| name.ends_with(".gguf")).collect();
+        match gguf.as_slice() {
+            [] => Err(BaseError::MissingFile { file: CONFIG_FILE.to_owned() }),
+            [name] => {
+                let (metadata, config, store) = gguf::open(name, &files[*name])?;
+                let tokenizer = TokenizerParts::from_gguf(&metadata)?;
+                Ok(Self { config, tokenizer, has_weights: !store.tensors.is_empty(), store })
+            }
+            several => Err(BaseError::SeveralGguf { files: several.iter().map(|name| (*name).clone()).collect() }),
+        }
+    }
+
+    /// The Hugging Face names of the stored tensors, sorted. May hold more than a decoder needs.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.store.tensors.keys().map(String::as_str)
+    }
+
+    /// The shape of tensor `name`, outermost dimension first, if it is stored.
+    #[must_use]
+    pub fn tensor_shape(&self, name: &str) -> Option<&[usize]> {
+        self.store.tensors.get(name).map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// The type in which tensor `name` is stored (`F32`, `BF16`, `Q4_1`, …), if it is stored.
+    #[must_use]
+    pub fn tensor_dtype(&self, name: &str) -> Option<&str> {
+        self.store.tensors.get(name).map(|tensor| tensor.dtype.as_str())
+    }
+
+    /// Reads tensor `name` as f32, row-major. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// If it is not stored, has another shape than `expected`, a type without a stated formula or a value that is not
+    /// finite, or cannot be read.
+    pub fn load_tensor(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, BaseError> {
+        self.store.load(name, expected)
+    }
+
+    /// The tensor root of all stored tensors, as [`root`] defines it. Reads all weights once.
+    ///
+    /// # Errors
+    /// If there are no weights or a file cannot be read.
+    pub fn tensor_root(&self) -> Result<Digest, BaseError> {
+        if self.has_weights { self.store.root() } else { Err(BaseError::NoWeights) }
+    }
+}

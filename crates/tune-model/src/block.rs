@@ -1,0 +1,138 @@
+//! One decoder block: attention and feed-forward, each behind a normalisation and beside the residual stream.
+
+use burn_tensor::Tensor;
+use tune_kernels::KernelBackend;
+use tune_kernels::layout::Span;
+use tune_kernels::shapes::Heads;
+
+use crate::linear::{GradientSink, Linear, Pass, as_matrices};
+
+/// A block's weights.
+#[derive(Debug, Clone)]
+pub struct Block<B: KernelBackend> {
+    /// Path of the block, `model.layers.N`.
+    pub name: String,
+    /// Weight of the normalisation before attention, `[hidden]`.
+    pub input_norm: Tensor<B, 1>,
+    /// Weight of the normalisation before the feed-forward part, `[hidden]`.
+    pub post_norm: Tensor<B, 1>,
+    /// q, k, v, o, gate, up, down: see [`LINEARS`].
+    pub linears: [Linear<B>; 7],
+}
+
+/// Names of a block's linear layers within it, in the order of [`Block::linears`].
+pub const LINEARS: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+pub(crate) const Q: usize = 0;
+pub(crate) const K: usize = 1;
+pub(crate) const V: usize = 2;
+pub(crate) const O: usize = 3;
+pub(crate) const GATE: usize = 4;
+pub(crate) const UP: usize = 5;
+pub(crate) const DOWN: usize = 6;
+
+/// What all blocks share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared<B: KernelBackend> {
+    pub(crate) heads: Heads,
+    pub(crate) epsilon: f32,
+    /// `[positions, head_dim / 2]`
+    pub(crate) cos: Tensor<B, 2>,
+    /// `[positions, head_dim / 2]`
+    pub(crate) sin: Tensor<B, 2>,
+}
+
+/// What the backward pass of a block needs. Normalised inputs and the activation are computed again instead: they cost
+/// little and are as large as everything else together.
+#[derive(Debug)]
+pub(crate) struct Saved<B: KernelBackend> {
+    x: Tensor<B, 2>,
+    input_roots: Tensor<B, 1>,
+    q: Tensor<B, 2>,
+    k: Tensor<B, 2>,
+    v: Tensor<B, 2>,
+    attended: Tensor<B, 2>,
+    statistics: Tensor<B, 2>,
+    middle: Tensor<B, 2>,
+    post_roots: Tensor<B, 1>,
+    gate: Tensor<B, 2>,
+    up: Tensor<B, 2>,
+    /// `dropout(x) · Aᵀ` of each linear layer with an adapter.
+    h: [Option<Tensor<B, 2>>; 7],
+}
+
+impl<B: KernelBackend> Block<B> {
+    /// `x: [tokens, hidden]` to the same shape.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>, positions: &[u32], spans: &[Span], shared: &Shared<B>, pass: &Pass<'_>) -> (Tensor<B, 2>, Saved<B>) {
+        let mut h: [Option<Tensor<B, 2>>; 7] = [const { None }; 7];
+        let mut linear = |index: usize, x: &Tensor<B, 2>| {
+            let (y, branch) = self.linears[index].forward(x, pass.rows, pass.mode);
+            h[index] = branch;
+            y
+        };
+        let (normed, input_roots) = B::rms_norm(&x, &self.input_norm, shared.epsilon);
+        let q = B::rope(&linear(Q, &normed), positions, &shared.cos, &shared.sin, false);
+        let k = B::rope(&linear(K, &normed), positions, &shared.cos, &shared.sin, false);
+        let v = linear(V, &normed);
+        let (attended, statistics) = <B as KernelBackend>::attention(&q, &k, &v, spans, shared.heads);
+        let middle = x.clone() + linear(O, &attended);
+        let (normed, post_roots) = B::rms_norm(&middle, &self.post_norm, shared.epsilon);
+        let gate = linear(GATE, &normed);
+        let up = linear(UP, &normed);
+        let y = middle.clone() + linear(DOWN, &B::swiglu(&gate, &up));
+        (y, Saved { x, input_roots, q, k, v, attended, statistics, middle, post_roots, gate, up, h })
+    }
+
+    /// Gradient of the block's input where `input` is set; those of what is trained go to `sink`.
+    pub(crate) fn backward(
+        &self,
+        dy: Tensor<B, 2>,
+        saved: Saved<B>,
+        positions: &[u32],
+        spans: &[Span],
+        shared: &Shared<B>,
+        pass: &Pass<'_>,
+        input: bool,
+        sink: &mut GradientSink<'_, B>,
+    ) -> Option<Tensor<B, 2>> {
+        let h = |index: usize| saved.h[index].as_ref();
+        let always = "the input gradient was asked for";
+        let activation = B::swiglu(&saved.gate, &saved.up);
+        let d_activation = self.linears[DOWN].backward(&dy, &activation, h(DOWN), pass, true, sink).expect(always);
+        let (d_gate, d_up) = B::swiglu_backward(&d_activation, &saved.gate, &saved.up);
+        let (normed, _) = B::rms_norm(&saved.middle, &self.post_norm, shared.epsilon);
+        let from_gate = self.linears[GATE].backward(&d_gate, &normed, h(GATE), pass, true, sink).expect(always);
+        let from_up = self.linears[UP].backward(&d_up, &normed, h(UP), pass, true, sink).expect(always);
+        let d_normed = from_gate + from_up;
+        self.norm_gradient("post_attention_layernorm", &d_normed, &saved.middle, &saved.post_roots, pass, sink);
+        let d_middle = dy + B::rms_norm_input_gradient(&d_normed, &saved.middle, &self.post_norm, &saved.post_roots);
+
+        let d_attended = self.linears[O].backward(&d_middle, &saved.attended, h(O), pass, true, sink).expect(always);
+        let (dq, dk, dv) =
+            B::attention_backward(&d_attended, &saved.q, &saved.k, &saved.v, &saved.attended, &saved.statistics, spans, shared.heads);
+        let dq = B::rope(&dq, positions, &shared.cos, &shared.sin, true);
+        let dk = B::rope(&dk, positions, &shared.cos, &shared.sin, true);
+        let (normed, _) = B::rms_norm(&saved.x, &self.input_norm, shared.epsilon);
+        let from_q = self.linears[Q].backward(&dq, &normed, h(Q), pass, input, sink);
+        let from_k = self.linears[K].backward(&dk, &normed, h(K), pass, input, sink);
+        let from_v = self.linears[V].backward(&dv, &normed, h(V), pass, input, sink);
+        let (Some(from_q), Some(from_k), Some(from_v)) = (from_q, from_k, from_v) else { return None };
+        let d_normed = (from_q + from_k) + from_v;
+        self.norm_gradient("input_layernorm", &d_normed, &saved.x, &saved.input_roots, pass, sink);
+        Some(d_middle + B::rms_norm_input_gradient(&d_normed, &saved.x, &self.input_norm, &saved.input_roots))
+    }
+
+    fn norm_gradient(&self, norm: &str, dy: &Tensor<B, 2>, x: &Tensor<B, 2>, roots: &Tensor<B, 1>, pass: &Pass<'_>, sink: &mut GradientSink<'_, B>) {
+        if pass.train_weights {
+            sink(&format!("{}.{norm}.weight", self.name), as_matrices(B::rms_norm_weight_gradient(dy, x, roots, pass.rows)));
+        }
+    }
+}

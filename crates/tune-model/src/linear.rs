@@ -1,0 +1,120 @@
+//! A linear layer: frozen, trained, or frozen with a LoRA branch.
+
+use burn_tensor::Tensor;
+use tune_kernels::KernelBackend;
+use tune_kernels::backend::{LoraBranch, LoraGradient};
+use tune_kernels::layout::Rows;
+use tune_kernels::philox::StreamKey;
+use tune_kernels::shapes::Dropout;
+
+/// Whether a pass belongs to a training step. Dropout acts only there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Optimizer step, from 0: keys dropout.
+    Train {
+        /// The step.
+        step: u32,
+    },
+    /// Evaluation and generation.
+    Evaluate,
+}
+
+/// Receives the gradients of a parameter for the rows of a micro-batch, in row order.
+pub type GradientSink<'a, B> = dyn FnMut(&str, Vec<Tensor<B, 2>>) + 'a;
+
+/// LoRA matrices of a layer.
+#[derive(Debug, Clone)]
+pub struct Lora<B: KernelBackend> {
+    /// `[rank, inputs]`
+    pub a: Tensor<B, 2>,
+    /// `[outputs, rank]`
+    pub b: Tensor<B, 2>,
+    /// The effective scale.
+    pub scale: f32,
+    /// Probability and stream of dropout, where there is any.
+    pub dropout: Option<(f64, StreamKey)>,
+}
+
+/// `y = x · Wᵀ (+ bias) (+ scale · dropout(x) · Aᵀ · Bᵀ)`
+#[derive(Debug, Clone)]
+pub struct Linear<B: KernelBackend> {
+    /// Path of the module, as Hugging Face names it.
+    pub name: String,
+    /// `[outputs, inputs]`
+    pub weight: Tensor<B, 2>,
+    /// `[outputs]`
+    pub bias: Option<Tensor<B, 1>>,
+    /// The adapter, where there is one.
+    pub lora: Option<Lora<B>>,
+}
+
+/// What a backward pass through a layer needs to know beside its tensors.
+pub(crate) struct Pass<'a> {
+    pub(crate) rows: &'a Rows,
+    pub(crate) mode: Mode,
+    /// Weights and biases are trained.
+    pub(crate) train_weights: bool,
+}
+
+impl<B: KernelBackend> Linear<B> {
+    fn branch(&self, lora: &Lora<B>, mode: Mode) -> LoraBranch<B> {
+        let dropout = match (mode, lora.dropout) {
+            (Mode::Train { step }, Some((p, key))) => Some(Dropout::new(key, step, p)),
+            _ => None,
+        };
+        LoraBranch { a: lora.a.clone(), b: lora.b.clone(), scale: lora.scale, dropout }
+    }
+
+    /// Output `[tokens, outputs]`, and `dropout(x) · Aᵀ` of the branch for the backward pass.
+    pub(crate) fn forward(&self, x: &Tensor<B, 2>, rows: &Rows, mode: Mode) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
+        match &self.lora {
+            Some(lora) => {
+                let (y, h) = B::linear_lora(x, &self.weight, self.bias.as_ref(), &self.branch(lora, mode), rows);
+                (y, Some(h))
+            }
+            None => (<B as KernelBackend>::linear(x, &self.weight, self.bias.as_ref()), None),
+        }
+    }
+
+    /// Gives the gradients of what is trained to `sink` and, where `input` is set, that of `x` back.
+    pub(crate) fn backward(
+        &self,
+        dy: &Tensor<B, 2>,
+        x: &Tensor<B, 2>,
+        h: Option<&Tensor<B, 2>>,
+        pass: &Pass<'_>,
+        input: bool,
+        sink: &mut GradientSink<'_, B>,
+    ) -> Option<Tensor<B, 2>> {
+        if let (Some(lora), Some(h)) = (&self.lora, h) {
+            let branch = self.branch(lora, pass.mode);
+            let (dx, gradients) = B::linear_lora_backward(dy, x, h, &self.weight, &branch, pass.rows, input);
+            let (a, b) = gradients.into_iter().map(|LoraGradient { a, b }| (a, b)).unzip();
+            sink(&lora_a_name(&self.name), a);
+            sink(&lora_b_name(&self.name), b);
+            return dx;
+        }
+        if pass.train_weights {
+            sink(&format!("{}.weight", self.name), B::linear_weight_gradient(dy, x, pass.rows));
+            if self.bias.is_some() {
+                sink(&format!("{}.bias", self.name), as_matrices(B::bias_gradient(dy, pass.rows)));
+            }
+        }
+        input.then(|| B::linear_input_gradient(dy, &self.weight))
+    }
+}
+
+/// Vectors as matrices of one row: the one shape the optimizer knows.
+pub(crate) fn as_matrices<B: KernelBackend>(vectors: Vec<Tensor<B, 1>>) -> Vec<Tensor<B, 2>> {
+    vectors.into_iter().map(|vector| vector.unsqueeze::<2>()).collect()
+}
+
+/// Name of `A` in a PEFT file.
+pub(crate) fn lora_a_name(module: &str) -> String {
+    format!("base_model.model.{module}.lora_A.weight")
+}
+
+/// Name of `B` in a PEFT file.
+pub(crate) fn lora_b_name(module: &str) -> String {
+    format!("base_model.model.{module}.lora_B.weight")
+}

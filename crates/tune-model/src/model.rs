@@ -1,0 +1,309 @@
+//! A Llama-architecture decoder: weights, forward and backward pass.
+
+use std::collections::BTreeMap;
+
+use burn_tensor::{Tensor, TensorData};
+use tune_kernels::KernelBackend;
+use tune_kernels::backend::{CrossEntropy, Gradients};
+use tune_kernels::layout::Rows;
+use tune_kernels::philox::StreamKey;
+use tune_kernels::shapes::Heads;
+use tune_schema::seed::{Seed, streams};
+
+use crate::adapter::{LoraSpec, expand_targets, fresh};
+use crate::base::{BaseModel, ModelConfig};
+use crate::block::{Block, LINEARS, Saved, Shared};
+use crate::linear::{GradientSink, Linear, Mode, Pass, as_matrices, lora_a_name, lora_b_name};
+use crate::{Batch, ModelError, rope};
+
+/// Tensors with shapes and values on the host, by name.
+pub type HostTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// The model.
+#[derive(Debug, Clone)]
+pub struct Model<B: KernelBackend> {
+    pub(crate) config: ModelConfig,
+    /// `[vocabulary, hidden]`
+    pub(crate) embedding: Tensor<B, 2>,
+    pub(crate) blocks: Vec<Block<B>>,
+    /// `[hidden]`
+    pub(crate) norm: Tensor<B, 1>,
+    /// `[vocabulary, hidden]`; none where the embedding is used.
+    pub(crate) head: Option<Tensor<B, 2>>,
+    pub(crate) shared: Shared<B>,
+    train_weights: bool,
+    device: B::Device,
+}
+
+/// A trained tensor in its place.
+enum Slot<'a, B: KernelBackend> {
+    Matrix(&'a mut Tensor<B, 2>),
+    Vector(&'a mut Tensor<B, 1>),
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const NORM: &str = "model.norm.weight";
+const HEAD: &str = "lm_head.weight";
+
+impl<B: KernelBackend> Model<B> {
+    /// Reads the weights of a base model. `positions` is the longest sequence that will be seen.
+    ///
+    /// # Errors
+    /// Missing weights, or weights of other shapes than the configuration says.
+    pub fn load(base: &BaseModel, positions: usize, device: &B::Device) -> Result<Self, ModelError> {
+        Self::build(&base.config, positions, device, &mut |name, shape| Ok(base.load_tensor(name, shape)?))
+    }
+
+    /// Draws all weights: normal with standard deviation 0.02 from the stream `weight-init/<tensor>`, element by element in
+    /// row-major order; normalisations 1, biases 0.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn init(base: &BaseModel, seed: Seed, positions: usize, device: &B::Device) -> Result<Self, ModelError> {
+        Self::build(&base.config, positions, device, &mut |name, shape| {
+            let count = shape.iter().product::<usize>() as u64;
+            let key = StreamKey(seed.stream(&format!("{}/{name}", streams::WEIGHT_INIT)));
+            Ok(match (name.ends_with(".bias"), shape.len()) {
+                (true, _) => (0..count).map(|_| 0.0).collect(),
+                (false, 1) => (0..count).map(|_| 1.0).collect(),
+                _ => (0..count).map(|i| key.normal(i) * 0.02).collect(),
+            })
+        })
+    }
+
+    fn build(
+        config: &ModelConfig,
+        positions: usize,
+        device: &B::Device,
+        read: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, ModelError>,
+    ) -> Result<Self, ModelError> {
+        let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<Tensor<B, 2>, ModelError> {
+            Ok(Tensor::from_data(TensorData::new(read(name, &[rows, columns])?, [rows, columns]), device))
+        };
+        let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
+        let embedding = matrix(EMBEDDING, vocabulary, hidden)?;
+        let head = if config.tie_word_embeddings { None } else { Some(matrix(HEAD, vocabulary, hidden)?) };
+        let mut vector = |name: &str, n: usize| -> Result<Tensor<B, 1>, ModelError> {
+            Ok(Tensor::from_data(TensorData::new(read(name, &[n])?, [n]), device))
+        };
+        let norm = vector(NORM, hidden)?;
+        let (query, key_value) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
+        let mlp = config.intermediate_size;
+        let shapes = [(query, hidden), (key_value, hidden), (key_value, hidden), (hidden, query), (mlp, hidden), (mlp, hidden), (hidden, mlp)];
+        let mut blocks = Vec::with_capacity(config.num_layers);
+        for n in 0..config.num_layers {
+            let name = format!("model.layers.{n}");
+            let mut linears = Vec::with_capacity(LINEARS.len());
+            for (i, (outputs, inputs)) in shapes.into_iter().enumerate() {
+                let path = format!("{name}.{}", LINEARS[i]);
+                let weight = read(&format!("{path}.weight"), &[outputs, inputs])?;
+                let has_bias = if i < 4 { config.attention_bias } else { config.mlp_bias };
+                let bias = if has_bias { Some(read(&format!("{path}.bias"), &[outputs])?) } else { None };
+                linears.push(Linear {
+                    name: path,
+                    weight: Tensor::from_data(TensorData::new(weight, [outputs, inputs]), device),
+                    bias: bias.map(|bias| Tensor::from_data(TensorData::new(bias, [outputs]), device)),
+                    lora: None,
+                });
+            }
+            let mut vector = |part: &str| -> Result<Tensor<B, 1>, ModelError> {
+                Ok(Tensor::from_data(TensorData::new(read(&format!("{name}.{part}.weight"), &[hidden])?, [hidden]), device))
+            };
+            let (input_norm, post_norm) = (vector("input_layernorm")?, vector("post_attention_layernorm")?);
+            let linears = linears.try_into().expect("one layer for each name of LINEARS");
+            blocks.push(Block { name, input_norm, post_norm, linears });
+        }
+        let (cos, sin) = rope::tables(config, positions);
+        let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [positions, config.head_dim / 2]), device);
+        #[expect(clippy::cast_possible_truncation, reason = "rounded once")]
+        let shared = Shared {
+            heads: Heads { heads: config.num_heads, kv_heads: config.num_kv_heads, head_dim: config.head_dim },
+            epsilon: config.rms_norm_eps as f32,
+            cos: table(cos),
+            sin: table(sin),
+        };
+        Ok(Self { config: config.clone(), embedding, blocks, norm, head, shared, train_weights: false, device: device.clone() })
+    }
+
+    /// Freezes the weights and adds a fresh adapter.
+    ///
+    /// # Errors
+    /// A target that is no layer.
+    pub fn add_lora(&mut self, spec: &LoraSpec, seed: Seed) -> Result<(), ModelError> {
+        let targets = expand_targets(&self.config, &spec.targets)?;
+        self.train_weights = false;
+        for linear in self.blocks.iter_mut().flat_map(|block| &mut block.linears) {
+            linear.lora = targets.binary_search(&linear.name).is_ok().then(|| fresh(linear, spec, seed));
+        }
+        Ok(())
+    }
+
+    /// Trains every weight.
+    pub fn train_all(&mut self) {
+        self.train_weights = true;
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Every trained tensor in its place.
+    fn slots(&mut self) -> BTreeMap<String, Slot<'_, B>> {
+        let mut slots = BTreeMap::new();
+        let all = self.train_weights;
+        if all {
+            slots.insert(EMBEDDING.to_owned(), Slot::Matrix(&mut self.embedding));
+            slots.insert(NORM.to_owned(), Slot::Vector(&mut self.norm));
+            slots.extend(self.head.as_mut().map(|head| (HEAD.to_owned(), Slot::Matrix(head))));
+        }
+        for block in &mut self.blocks {
+            if all {
+                slots.insert(format!("{}.input_layernorm.weight", block.name), Slot::Vector(&mut block.input_norm));
+                slots.insert(format!("{}.post_attention_layernorm.weight", block.name), Slot::Vector(&mut block.post_norm));
+            }
+            for linear in &mut block.linears {
+                if let Some(lora) = &mut linear.lora {
+                    slots.insert(lora_a_name(&linear.name), Slot::Matrix(&mut lora.a));
+                    slots.insert(lora_b_name(&linear.name), Slot::Matrix(&mut lora.b));
+                }
+                if all {
+                    slots.insert(format!("{}.weight", linear.name), Slot::Matrix(&mut linear.weight));
+                    slots.extend(linear.bias.as_mut().map(|bias| (format!("{}.bias", linear.name), Slot::Vector(bias))));
+                }
+            }
+        }
+        slots
+    }
+
+    /// The trained tensors by the name they have in files; vectors as matrices of one row.
+    #[must_use]
+    pub fn trainable(&self) -> BTreeMap<String, Tensor<B, 2>> {
+        // Tensors are shared handles: the copy of the model costs no weights.
+        let mut copy = self.clone();
+        let value = |slot: Slot<'_, B>| match slot {
+            Slot::Matrix(tensor) => tensor.clone(),
+            Slot::Vector(tensor) => tensor.clone().unsqueeze::<2>(),
+        };
+        copy.slots().into_iter().map(|(name, slot)| (name, value(slot))).collect()
+    }
+
+    /// The shapes that trained tensors have in files.
+    #[must_use]
+    pub fn trainable_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let mut copy = self.clone();
+        let shape = |slot: Slot<'_, B>| match slot {
+            Slot::Matrix(tensor) => tensor.dims().to_vec(),
+            Slot::Vector(tensor) => tensor.dims().to_vec(),
+        };
+        copy.slots().into_iter().map(|(name, slot)| (name, shape(slot))).collect()
+    }
+
+    /// Replaces each trained tensor by what `f` makes of it.
+    pub fn update(&mut self, mut f: impl FnMut(&str, Tensor<B, 2>) -> Tensor<B, 2>) {
+        for (name, slot) in self.slots() {
+            match slot {
+                Slot::Matrix(tensor) => *tensor = f(&name, tensor.clone()),
+                Slot::Vector(tensor) => *tensor = f(&name, tensor.clone().unsqueeze::<2>()).squeeze_dim::<1>(0),
+            }
+        }
+    }
+
+    /// Sets the trained tensors from the host.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn set_trainable(&mut self, tensors: &HostTensors) -> Result<(), ModelError> {
+        for (name, shape) in self.trainable_shapes() {
+            let problem = match tensors.get(&name) {
+                None => "it is missing".to_owned(),
+                Some((found, _)) if *found != shape => format!("its shape is {found:?}, expected {shape:?}"),
+                Some(_) => continue,
+            };
+            return Err(ModelError::Tensor { name, problem });
+        }
+        let mut matrices = self.to_device(tensors);
+        self.update(|name, tensor| matrices.remove(name).unwrap_or(tensor));
+        Ok(())
+    }
+
+    /// Host tensors as matrices on the model's device.
+    #[must_use]
+    pub fn to_device(&self, tensors: &HostTensors) -> BTreeMap<String, Tensor<B, 2>> {
+        let matrix = |(shape, values): &(Vec<usize>, Vec<f32>)| {
+            let columns = shape.last().copied().unwrap_or(1);
+            let rows = shape.iter().rev().skip(1).product();
+            Tensor::from_data(TensorData::new(values.clone(), [rows, columns]), &self.device)
+        };
+        tensors.iter().map(|(name, tensor)| (name.clone(), matrix(tensor))).collect()
+    }
+
+    /// Weight of the head, `[vocabulary, hidden]`.
+    pub(crate) fn head_weight(&self) -> &Tensor<B, 2> {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Through all blocks: hidden states before the last normalisation, and what each block saved.
+    fn blocks_forward(&self, batch: &Batch, pass: &Pass<'_>, keep: bool) -> (Tensor<B, 2>, Vec<Saved<B>>) {
+        let mut x = <B as KernelBackend>::embedding(&self.embedding, &batch.ids);
+        let mut saved = Vec::new();
+        for block in &self.blocks {
+            let (y, kept) = block.forward(x, &batch.positions, &batch.spans, &self.shared, pass);
+            x = y;
+            if keep {
+                saved.push(kept);
+            }
+        }
+        (x, saved)
+    }
+
+    /// Losses of the targets, without gradients and without dropout.
+    #[must_use]
+    pub fn losses(&self, batch: &Batch) -> Vec<f32> {
+        let pass = Pass { rows: &batch.rows, mode: Mode::Evaluate, train_weights: false };
+        let (x, _) = self.blocks_forward(batch, &pass, false);
+        let (normed, _) = B::rms_norm(&x, &self.norm, self.shared.epsilon);
+        B::cross_entropy(&normed, self.head_weight(), &batch.targets, &batch.rows, Gradients::None).losses
+    }
+
+    /// Losses of the targets; the gradients of their *sum* go to `sink`, one a row, for each trained tensor.
+    ///
+    /// Frozen weights get no gradient, and nothing is computed below the lowest adapted layer.
+    pub fn forward_backward(&self, batch: &Batch, mode: Mode, sink: &mut GradientSink<'_, B>) -> Vec<f32> {
+        let all = self.train_weights;
+        let pass = Pass { rows: &batch.rows, mode, train_weights: all };
+        let (x, saved) = self.blocks_forward(batch, &pass, true);
+        let (normed, roots) = B::rms_norm(&x, &self.norm, self.shared.epsilon);
+        let gradients = if all { Gradients::InputAndWeight } else { Gradients::Input };
+        let CrossEntropy { losses, input_gradient, weight_gradients } =
+            B::cross_entropy(&normed, self.head_weight(), &batch.targets, &batch.rows, gradients);
+        let d_normed = input_gradient.expect("the input gradient was asked for");
+        if all {
+            sink(NORM, as_matrices(B::rms_norm_weight_gradient(&d_normed, &x, &roots, &batch.rows)));
+        }
+        let mut dx = B::rms_norm_input_gradient(&d_normed, &x, &self.norm, &roots);
+        for (n, (block, saved)) in self.blocks.iter().zip(saved).enumerate().rev() {
+            let below = all || self.blocks[..n].iter().any(|block| block.linears.iter().any(|linear| linear.lora.is_some()));
+            match block.backward(dx, saved, &batch.positions, &batch.spans, &self.shared, &pass, below, sink) {
+                Some(next) => dx = next,
+                None => return losses,
+            }
+        }
+        if all {
+            self.embedding_gradients(batch, &dx, weight_gradients, &batch.rows, sink);
+        }
+        losses
+    }
+
+    /// Gradients of embedding and head; tied, their sum: head first.
+    fn embedding_gradients(&self, batch: &Batch, dx: &Tensor<B, 2>, head: Vec<Tensor<B, 2>>, rows: &Rows, sink: &mut GradientSink<'_, B>) {
+        let embedding = B::embedding_gradient(dx, &batch.ids, self.config.vocab_size, rows);
+        if self.head.is_some() {
+            sink(EMBEDDING, embedding);
+            sink(HEAD, head);
+        } else {
+            sink(EMBEDDING, head.into_iter().zip(embedding).map(|(head, embedding)| head + embedding).collect());
+        }
+    }
+}

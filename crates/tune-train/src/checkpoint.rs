@@ -1,0 +1,176 @@
+//! Checkpoints: the trained tensors, the optimizer's moments and where the run stands.
+//!
+//! A checkpoint is written beside its place and renamed into it, so that a folder under its final name is whole.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use tune_kernels::KernelBackend;
+use tune_model::HostTensors;
+use tune_model::base::{SafetensorsFile, tensor_root, write_safetensors};
+use tune_schema::Digest;
+
+use crate::optimizer::Moments;
+use crate::TrainError;
+
+/// `state.json` of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointState {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Rows of the stream consumed.
+    pub rows: u64,
+    /// Head of the stream's hash chain after those rows.
+    pub stream: Digest,
+    /// Root over trained tensors and moments.
+    pub state_root: Digest,
+    /// Head of `chain.jsonl` before this step's record.
+    pub previous: Digest,
+}
+
+/// The trained tensors of a state, by the name they have in files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Adapter (or all) weights.
+    pub parameters: HostTensors,
+    /// The optimizer's first moments, by parameter.
+    pub first_moments: HostTensors,
+    /// The optimizer's second moments, by parameter.
+    pub second_moments: HostTensors,
+}
+
+impl State {
+    /// Copies the state from the device.
+    ///
+    /// Shapes in files come from `shapes`: on the device every parameter is a matrix.
+    #[must_use]
+    pub fn from_device<B: KernelBackend>(
+        parameters: &BTreeMap<String, Tensor<B, 2>>,
+        moments: &Moments<B>,
+        shapes: &BTreeMap<String, Vec<usize>>,
+    ) -> Self {
+        let host = |tensors: &BTreeMap<String, Tensor<B, 2>>| {
+            let one = |(name, tensor): (&String, &Tensor<B, 2>)| {
+                let values = tensor.to_data().into_vec().expect("tensors of the contract are f32");
+                (name.clone(), (shapes.get(name).cloned().unwrap_or_else(|| tensor.dims().to_vec()), values))
+            };
+            tensors.iter().map(one).collect()
+        };
+        Self { parameters: host(parameters), first_moments: host(&moments.first), second_moments: host(&moments.second) }
+    }
+
+    /// Root over all tensors: parameters under `parameter.`, moments under `first_moment.` and `second_moment.`.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        let parts = [("parameter", &self.parameters), ("first_moment", &self.first_moments), ("second_moment", &self.second_moments)];
+        let named = parts.into_iter().flat_map(|(prefix, tensors)| {
+            tensors.iter().map(move |(name, (shape, values))| (format!("{prefix}.{name}"), (shape, values)))
+        });
+        let sorted: BTreeMap<String, _> = named.collect();
+        root_of(sorted.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice())))
+    }
+
+    /// Root over the trained tensors alone, as their file holds them.
+    #[must_use]
+    pub fn parameter_root(&self) -> Digest {
+        root_of(self.parameters.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice())))
+    }
+
+    /// The moments as the tensors of `optimizer.safetensors`.
+    fn optimizer_tensors(&self) -> HostTensors {
+        let named = |prefix: &'static str, tensors: &HostTensors| {
+            tensors.iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor.clone())).collect::<Vec<_>>()
+        };
+        let mut all: HostTensors = named("first_moment", &self.first_moments).into_iter().collect();
+        all.extend(named("second_moment", &self.second_moments));
+        all
+    }
+}
+
+fn root_of<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>) -> Digest {
+    let bytes: Vec<_> = tensors.map(|(name, shape, values)| (name, shape, le_bytes(values))).collect();
+    tensor_root(bytes.iter().map(|(name, shape, bytes)| (*name, "F32", *shape, bytes.as_slice())))
+}
+
+fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Files that make a folder of weights readable by other tools: name and bytes, beside the tensors.
+pub type SideFiles = BTreeMap<String, Vec<u8>>;
+
+/// Writes tensors as `weights_file` with `side` files into `folder`, which must exist.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn write_weights(folder: &Path, weights_file: &str, tensors: &HostTensors, side: &SideFiles) -> Result<(), TrainError> {
+    // `format: pt` is what PEFT and transformers write and look for.
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    tune_fs::write_atomic(&folder.join(weights_file), &write_safetensors(tensors, &metadata)?)?;
+    for (name, bytes) in side {
+        tune_fs::write_atomic(&folder.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// Writes a whole checkpoint to `folder`, replacing one that is there.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn write_checkpoint(folder: &Path, weights_file: &str, state: &State, facts: &CheckpointState, side: &SideFiles) -> Result<(), TrainError> {
+    let staging = folder.with_extension("incomplete");
+    tune_fs::remove_dir_all(&staging)?;
+    tune_fs::create_dir_all(&staging)?;
+    write_weights(&staging, weights_file, &state.parameters, side)?;
+    tune_fs::write_atomic(&staging.join("optimizer.safetensors"), &write_safetensors(&state.optimizer_tensors(), &BTreeMap::new())?)?;
+    tune_fs::write_atomic(&staging.join("state.json"), &tune_schema::to_canonical_json(facts)?)?;
+    tune_fs::remove_dir_all(folder)?;
+    tune_fs::rename_dir_durable(&staging, folder)?;
+    Ok(())
+}
+
+/// All tensors of a safetensors file.
+///
+/// # Errors
+/// A file that is missing, cut off or not in the format.
+pub fn read_tensors(path: &Path) -> Result<HostTensors, TrainError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let file = SafetensorsFile::open(&name, path)?;
+    let mut tensors = HostTensors::new();
+    for name in file.tensor_names() {
+        let shape = file.tensor_shape(name).unwrap_or_default().to_vec();
+        let values = file.load_tensor(name, &shape)?;
+        tensors.insert(name.to_owned(), (shape, values));
+    }
+    Ok(tensors)
+}
+
+/// Reads a checkpoint and checks its tensors against the root it states.
+///
+/// # Errors
+/// Missing or damaged files, or tensors that do not have the stated root.
+pub fn read_checkpoint(folder: &Path, weights_file: &str) -> Result<(State, CheckpointState), TrainError> {
+    let facts_path = folder.join("state.json");
+    let facts: CheckpointState = serde_json::from_slice(&tune_fs::read(&facts_path)?)
+        .map_err(|source| TrainError::Json { path: facts_path, source })?;
+    let parameters = read_tensors(&folder.join(weights_file))?;
+    let (mut first_moments, mut second_moments) = (HostTensors::new(), HostTensors::new());
+    for (name, tensor) in read_tensors(&folder.join("optimizer.safetensors"))? {
+        if let Some(name) = name.strip_prefix("first_moment.") {
+            first_moments.insert(name.to_owned(), tensor);
+        } else if let Some(name) = name.strip_prefix("second_moment.") {
+            second_moments.insert(name.to_owned(), tensor);
+        } else {
+            return Err(TrainError::UnexpectedTensor { folder: folder.to_owned(), name });
+        }
+    }
+    let state = State { parameters, first_moments, second_moments };
+    let found = state.root();
+    if found != facts.state_root {
+        return Err(TrainError::StateRoot { folder: folder.to_owned(), stated: facts.state_root, found });
+    }
+    Ok((state, facts))
+}

@@ -1,0 +1,136 @@
+//! What can go wrong in training.
+
+use std::path::PathBuf;
+
+use tune_schema::Digest;
+
+use crate::chain_file::ChainError;
+
+/// What went wrong, where. [`TrainError::hint`] says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A file or folder.
+    #[error(transparent)]
+    Fs(#[from] tune_fs::FsError),
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] tune_source::SourceError),
+    /// The training data.
+    #[error(transparent)]
+    Data(#[from] tune_data::DataError),
+    /// The base model's files.
+    #[error(transparent)]
+    Base(#[from] tune_model::base::BaseError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] tune_model::ModelError),
+    /// The chain of a run folder.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A value without canonical JSON.
+    #[error(transparent)]
+    Canonical(#[from] tune_schema::CanonicalError),
+    /// A JSON file of a run folder.
+    #[error("`{path}` is not what it should be")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The loss or the gradient left the numbers.
+    #[error("step {step}: the loss is {loss} and the gradient's norm {grad_norm}, at learning rate {learning_rate:e}")]
+    NotFinite {
+        /// The step, from 1.
+        step: u64,
+        /// Its loss.
+        loss: f32,
+        /// Its gradient's norm.
+        grad_norm: f32,
+        /// Its learning rate.
+        learning_rate: f64,
+    },
+    /// More steps than a counter of Philox holds.
+    #[error("a run has at most 2^32 steps")]
+    TooManySteps,
+    /// The folder belongs to another computation.
+    #[error("`{folder}` holds a run of another claim: {difference}")]
+    OtherClaim {
+        /// The run folder.
+        folder: PathBuf,
+        /// The first input that differs.
+        difference: String,
+    },
+    /// The folder holds something that is not a run.
+    #[error("`{folder}` is not empty and is not a run folder")]
+    NotARun {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A checkpoint has a tensor that is not trained, or lacks one.
+    #[error("the checkpoint of step {step} does not hold exactly the trained tensors: `{name}` differs")]
+    TrainableSet {
+        /// The checkpoint's step.
+        step: u64,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor that no checkpoint holds.
+    #[error("`{folder}` holds the unexpected tensor `{name}`")]
+    UnexpectedTensor {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A checkpoint was changed.
+    #[error("`{folder}`: the tensors have root {found}, `state.json` says {stated}")]
+    StateRoot {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// Root in `state.json`.
+        stated: Digest,
+        /// Root of the tensors.
+        found: Digest,
+    },
+    /// The stream and the steps disagree at the end.
+    #[error("the run consumed {consumed} rows of {expected}: this is a defect of tune, please report it")]
+    RowCount {
+        /// Rows consumed.
+        consumed: u64,
+        /// Rows of the stream.
+        expected: u64,
+    },
+}
+
+impl TrainError {
+    /// Whether this says that something is not what it is claimed to be, and not merely that it cannot be had.
+    #[must_use]
+    pub fn is_difference(&self) -> bool {
+        match self {
+            Self::Source(error) => error.is_difference(),
+            Self::StateRoot { .. } | Self::TrainableSet { .. } | Self::UnexpectedTensor { .. } | Self::Chain(_) => true,
+            _ => false,
+        }
+    }
+
+    /// What to do next, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fs(error) => error.hint(),
+            Self::Source(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Base(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::NotFinite { .. } => Some("lower `learning_rate`, raise `warmup_steps`, or set `max_grad_norm`; nothing of this step was kept".to_owned()),
+            Self::OtherClaim { .. } | Self::NotARun { .. } => {
+                Some("choose another folder with `output_dir=…`, or remove this one".to_owned())
+            }
+            Self::TrainableSet { .. } | Self::UnexpectedTensor { .. } | Self::StateRoot { .. } | Self::Chain(_) | Self::Json { .. } => {
+                Some("the run folder was changed after it was written: remove it and run again".to_owned())
+            }
+            Self::Canonical(_) | Self::TooManySteps | Self::RowCount { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A recipe with its sources opened and its data prepared: everything a computation is made from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tune_data::{Prepared, Tokenizer};
+use tune_model::base::BaseModel;
+use tune_schema::lock::{Lock, LockedSource};
+use tune_schema::manifest::{BaseModelFacts, ClaimInputs};
+use tune_schema::recipe::{Adapter, DatasetType, Loaded, Recipe, SourceProvenance};
+use tune_schema::seed::streams;
+use tune_schema::{Digest, canonical_digest};
+use tune_source::{LockFile, ResolvedSource, SourceKind, SourceRequest};
+
+use crate::TrainError;
+use crate::observer::Observer;
+
+/// How sources are found.
+#[derive(Debug, Clone, Default)]
+pub struct JobOptions {
+    /// How the lock is treated, and whether the network may be used.
+    pub source: tune_source::Options,
+    /// Places of sources by name, in front of where the recipe says.
+    pub locations: BTreeMap<String, PathBuf>,
+}
+
+/// A computation ready to start.
+#[derive(Debug)]
+pub struct Job {
+    /// The resolved recipe.
+    pub recipe: Recipe,
+    /// The recipe as the user wrote it.
+    pub recipe_text: Vec<u8>,
+    /// The base model's files.
+    pub base: BaseModel,
+    /// The tokenizer with its chat template.
+    pub tokenizer: Tokenizer,
+    /// Training rows, held-out examples, audit.
+    pub prepared: Prepared,
+    /// The sources, sorted by name.
+    pub sources: Vec<LockedSource>,
+    /// Where each source lies.
+    pub locations: BTreeMap<String, PathBuf>,
+    /// What identifies the computation.
+    pub inputs: ClaimInputs,
+}
+
+/// The sources of a recipe on this machine.
+struct Opened {
+    base: ResolvedSource,
+    datasets: Vec<ResolvedSource>,
+}
+
+impl Job {
+    /// Opens a recipe at `path`: locks and fetches what is missing, reads and checks all data.
+    ///
+    /// Paths in the recipe are relative to its folder; paths in overrides to the current folder.
+    ///
+    /// # Errors
+    /// Sources that cannot be had or are not what the lock says; data that fails the audit.
+    pub fn open(path: &Path, text: Vec<u8>, loaded: Loaded, options: &JobOptions, observer: &mut dyn Observer) -> Result<Self, TrainError> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut lock = LockFile::find(path)?;
+        let overridden = |key: &str| loaded.override_keys.contains(key);
+        let base_dir = |key: &str| if overridden(key) { Path::new(".") } else { folder };
+        let opened = open_sources(&loaded.recipe, &mut lock, options, &base_dir, observer)?;
+        lock.save()?;
+        let overrides = loaded.overrides.iter().filter(|o| o.is_claimed());
+        let overrides = overrides.map(|o| (o.key.clone(), o.value_text.clone())).collect();
+        Self::assemble(loaded.recipe, text, overrides, opened, observer)
+    }
+
+    /// Opens the computation of a run again: its claimed recipe with the sources of its own lock.
+    ///
+    /// # Errors
+    /// As [`Job::open`].
+    pub fn reopen(
+        recipe: Recipe,
+        text: Vec<u8>,
+        overrides: BTreeMap<String, String>,
+        lock: Lock,
+        options: &JobOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let mut lock = LockFile::detached(lock);
+        let opened = open_sources(&recipe, &mut lock, options, &|_| Path::new("."), observer)?;
+        Self::assemble(recipe, text, overrides, opened, observer)
+    }
+
+    fn assemble(
+        recipe: Recipe,
+        recipe_text: Vec<u8>,
+        overrides: BTreeMap<String, String>,
+        opened: Opened,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let base = BaseModel::open(&opened.base.files)?;
+        let parts = &base.tokenizer;
+        let mut tokenizer = Tokenizer::new(
+            &parts.tokenizer_json,
+            parts.tokenizer_config.as_deref(),
+            parts.bos.as_deref(),
+            parts.eos.as_deref(),
+            parts.add_bos,
+            parts.chat_template.as_deref(),
+        )?;
+        if let Some(template) = &recipe.chat_template {
+            tokenizer.set_chat_template(template);
+        }
+        observer.phase("preparing data");
+        let datasets = recipe.datasets.iter().zip(&opened.datasets).map(|(dataset, source)| {
+            (dataset.clone(), source.files.values().cloned().collect::<Vec<_>>())
+        });
+        let prepared = tune_data::prepare(&recipe, datasets.collect(), &tokenizer, base.config.vocab_size)?;
+        observer.phase("hashing the base model");
+        let tensor_root = (!recipe.reinit_weights).then(|| base.tensor_root()).transpose()?;
+        let mut sources: Vec<LockedSource> = opened.datasets.iter().map(|source| source.locked.clone()).collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        sources.dedup();
+        let inputs = ClaimInputs {
+            recipe: canonical_digest(&recipe.claimed())?,
+            overrides,
+            base_model: BaseModelFacts { name: recipe.base_model_name.clone(), files: opened.base.locked.files.clone(), tensor_root },
+            tokenizer: tokenizer.digest(),
+            chat_template: chat_template_digest(&recipe, &tokenizer),
+            sources: sources.clone(),
+            numerics: recipe.numerics,
+            seeds: seeds(&recipe),
+            adapted_modules: match recipe.adapter {
+                Adapter::Lora => tune_model::expand_targets(&base.config, &recipe.lora_target_modules)?,
+                Adapter::None => Vec::new(),
+            },
+        };
+        let mut locations: BTreeMap<String, PathBuf> =
+            opened.datasets.iter().map(|source| (source.name.clone(), source.root.clone())).collect();
+        locations.insert(recipe.base_model_name.clone(), opened.base.root.clone());
+        let mut sources = sources;
+        sources.push(opened.base.locked);
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { recipe, recipe_text, base, tokenizer, prepared, sources, locations, inputs })
+    }
+
+    /// Digest of the inputs: the origin of the chain, and what tells one run folder from another.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn inputs_digest(&self) -> Result<Digest, TrainError> {
+        Ok(canonical_digest(&self.inputs)?)
+    }
+}
+
+/// What [`lock`] did.
+#[derive(Debug)]
+pub struct Locked {
+    /// The lock's file.
+    pub place: PathBuf,
+    /// Sources of the recipe.
+    pub sources: usize,
+}
+
+/// Finds and fetches the sources of a recipe and writes their digests to its lock.
+///
+/// # Errors
+/// Sources that cannot be had.
+pub fn lock(path: &Path, loaded: &Loaded, options: &tune_source::Options, observer: &mut dyn Observer) -> Result<Locked, TrainError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut lock = LockFile::find(path)?;
+    let options = JobOptions { source: options.clone(), ..JobOptions::default() };
+    let opened = open_sources(&loaded.recipe, &mut lock, &options, &|_| folder, observer)?;
+    lock.save()?;
+    Ok(Locked { place: lock.path(), sources: opened.datasets.len() + 1 })
+}
+
+/// Finds every source of a recipe.
+fn open_sources<'a>(
+    recipe: &Recipe,
+    lock: &mut LockFile,
+    options: &JobOptions,
+    base_dir: &dyn Fn(&str) -> &'a Path,
+    observer: &mut dyn Observer,
+) -> Result<Opened, TrainError> {
+    let mut resolve = |name: &str, location: &str, key: &str, sha256: Option<Digest>, kind: SourceKind| {
+        let place = options.locations.get(name).map(|path| path.to_string_lossy().into_owned());
+        let about = recipe.provenance.get(name).cloned().unwrap_or_default();
+        let SourceProvenance { class, licence, .. } = about;
+        let request = SourceRequest {
+            name: name.to_owned(),
+            base_dir: if place.is_some() { PathBuf::from(".") } else { base_dir(key).to_owned() },
+            location: place.unwrap_or_else(|| location.to_owned()),
+            sha256,
+            licence,
+            class,
+            kind,
+        };
+        tune_source::resolve(&request, lock, &options.source, &mut |event| observer.phase(&event.to_string()))
+    };
+    let base = resolve(&recipe.base_model_name, &recipe.base_model, "base_model", None, SourceKind::Model)?;
+    let mut datasets = Vec::new();
+    for (i, dataset) in recipe.datasets.iter().enumerate() {
+        datasets.push(resolve(&dataset.name, &dataset.path, &format!("datasets.{i}.path"), dataset.sha256, SourceKind::Dataset)?);
+    }
+    Ok(Opened { base, datasets })
+}
+
+/// Digest of the template's text, where any example is rendered with it.
+fn chat_template_digest(recipe: &Recipe, tokenizer: &Tokenizer) -> Option<Digest> {
+    let used = recipe.datasets.iter().any(|dataset| dataset.kind == DatasetType::ChatTemplate);
+    used.then(|| tokenizer.chat_template()).flatten().map(|template| Digest::of(template.as_bytes()))
+}
+
+/// The named streams of a run: all derive from the one seed.
+fn seeds(recipe: &Recipe) -> BTreeMap<String, String> {
+    let mut names = vec![streams::SHUFFLE, streams::SPLIT, streams::MIX];
+    match recipe.adapter {
+        Adapter::Lora => names.push(streams::ADAPTER_INIT),
+        Adapter::None => {}
+    }
+    if recipe.lora_dropout > 0.0 {
+        names.push(streams::DROPOUT);
+    }
+    if recipe.reinit_weights {
+        names.push(streams::WEIGHT_INIT);
+    }
+    names.into_iter().map(|name| (name.to_owned(), recipe.seed.to_string())).collect()
+}

@@ -1,0 +1,452 @@
+//! A whole run: lock, prepare, train, evaluate, manifest. Killed at any moment and started again, it ends in the same
+//! claim, byte for byte.
+//!
+//! The order of writes makes that so: `inputs.json` first; a checkpoint is renamed into place before the chain's record
+//! of its step is appended; `manifest.json` last. On a new start the run goes back to the last checkpoint that the chain
+//! knows and drops every line written after it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tune_fs::AppendFile;
+use tune_kernels::KernelBackend;
+use tune_schema::chain::{ChainRecord, F32Bits};
+use tune_schema::lock::{LOCK_VERSION, Lock};
+use tune_schema::manifest::{Claim, Evaluation, Manifest, StreamFacts, TrainingFacts};
+use tune_schema::recipe::{Adapter, Recipe};
+use tune_schema::{Digest, to_canonical_json};
+
+use crate::chain_file::ChainFile;
+use crate::checkpoint::{CheckpointState, SideFiles, read_checkpoint, write_checkpoint, write_weights};
+use crate::environment::{Environment, Stopwatch, machine, peak_rss_bytes, unix_seconds};
+use crate::evaluate::{Scores, evaluate, read_scores, write_scores};
+use crate::job::Job;
+use crate::layout::RunFolder;
+use crate::observer::Observer;
+use crate::trainer::{StepResult, Trainer};
+use crate::TrainError;
+
+/// What a run ended with.
+#[derive(Debug)]
+pub struct RunOutcome {
+    /// The sealed manifest.
+    pub manifest: Manifest,
+    /// Whether the folder held the finished run already.
+    pub already_complete: bool,
+    /// Scores before training.
+    pub before: Scores,
+    /// Scores after training.
+    pub after: Scores,
+    /// Machine and timings.
+    pub environment: Environment,
+}
+
+/// One line of `metrics.jsonl`, for people and plots.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Metric {
+    /// From 1.
+    pub step: u64,
+    /// Mean loss of the step.
+    pub loss: f32,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f32,
+    /// Tokens of the step.
+    pub tokens: u64,
+    /// Supervised tokens of the step.
+    pub supervised_tokens: u64,
+    /// Speed of the step.
+    pub tokens_per_second: f64,
+    /// Duration of the step.
+    pub seconds: f64,
+    /// Held-out loss, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f32>,
+}
+
+/// Name of the file with the trained weights.
+#[must_use]
+pub fn weights_file(recipe: &Recipe) -> &'static str {
+    match recipe.adapter {
+        Adapter::Lora => "adapter_model.safetensors",
+        Adapter::None => "model.safetensors",
+    }
+}
+
+/// Runs a job in `folder`, or goes on with what is there.
+///
+/// # Errors
+/// Everything that stops a run; the folder is left so that the same command goes on.
+pub fn run<B: KernelBackend>(job: &Job, folder: &RunFolder, device: &B::Device, observer: &mut dyn Observer) -> Result<RunOutcome, TrainError> {
+    let clock = Stopwatch::start();
+    if let Some(outcome) = enter(job, folder)? {
+        return Ok(outcome);
+    }
+    observer.phase("loading the model");
+    let origin = job.inputs_digest()?;
+    let mut trainer = Trainer::<B>::new(job, device)?;
+    let mut chain = ChainFile::open(&folder.chain(), origin)?;
+    let side = side_files(job);
+    let initial_root = trainer.state().parameter_root();
+    resume(job, folder, &mut trainer, &mut chain, origin, &side)?;
+    let before = if tune_fs::exists(&folder.evaluation("before")) {
+        read_scores(&folder.evaluation("before"))?
+    } else {
+        observer.phase("evaluating before training");
+        let scores = evaluate(job, &trainer)?;
+        write_scores(&folder.evaluation("before"), &scores)?;
+        scores
+    };
+    observer.scores(false, &before);
+    train(job, folder, &mut trainer, &mut chain, &side, observer)?;
+    observer.phase("evaluating after training");
+    let after = evaluate(job, &trainer)?;
+    write_scores(&folder.evaluation("after"), &after)?;
+    observer.scores(true, &after);
+    let state = trainer.state();
+    let result = folder.result(job.recipe.adapter == Adapter::Lora);
+    tune_fs::create_dir_all(&result)?;
+    write_weights(&result, weights_file(&job.recipe), &state.parameters, &side)?;
+    let claim = Claim {
+        inputs: job.inputs.clone(),
+        training: training_facts_of(&job.recipe, trainer.step()),
+        stream: stream_facts(job, chain.records()),
+        chain_head: chain.head(),
+        checkpoints: chain.records().iter().filter_map(|r| r.state_root.map(|root| (r.step.to_string(), root))).collect(),
+        initial_root,
+        final_root: state.parameter_root(),
+        evaluation: evaluation_facts(&before, &after)?,
+        files: claimed_files(folder)?,
+    };
+    let environment = write_environment(job, folder, &clock)?;
+    let manifest = Manifest::new(claim, environment_files(folder)?)?;
+    tune_fs::write_atomic(&folder.manifest(), &to_canonical_json(&manifest)?)?;
+    Ok(RunOutcome { manifest, already_complete: false, before, after, environment })
+}
+
+/// Makes the folder ready for this job, or gives the outcome that is there.
+fn enter(job: &Job, folder: &RunFolder) -> Result<Option<RunOutcome>, TrainError> {
+    let inputs = to_canonical_json(&job.inputs)?;
+    if tune_fs::exists(&folder.inputs()) {
+        let found = tune_fs::read(&folder.inputs())?;
+        if found != inputs {
+            let difference = first_difference(&found, &inputs);
+            return Err(TrainError::OtherClaim { folder: folder.path().to_owned(), difference });
+        }
+        if tune_fs::exists(&folder.manifest()) {
+            let manifest = serde_json::from_slice(&tune_fs::read(&folder.manifest())?)
+                .map_err(|source| TrainError::Json { path: folder.manifest(), source })?;
+            let environment = serde_json::from_slice(&tune_fs::read(&folder.environment())?)
+                .map_err(|source| TrainError::Json { path: folder.environment(), source })?;
+            let [before, after] = ["before", "after"].map(|when| read_scores(&folder.evaluation(when)));
+            return Ok(Some(RunOutcome { manifest, already_complete: true, before: before?, after: after?, environment }));
+        }
+    } else if tune_fs::exists(folder.path()) && !tune_fs::list_files_recursive(folder.path())?.is_empty() {
+        return Err(TrainError::NotARun { folder: folder.path().to_owned() });
+    }
+    tune_fs::create_dir_all(&folder.checkpoints())?;
+    tune_fs::write_atomic(&folder.inputs(), &inputs)?;
+    tune_fs::write_atomic(&folder.recipe(), &job.recipe_text)?;
+    tune_fs::write_atomic(&folder.resolved(), job.recipe.claimed_yaml().as_bytes())?;
+    let lock = Lock { version: LOCK_VERSION, sources: job.sources.clone() };
+    tune_fs::write_atomic(&folder.lock(), lock.to_yaml().as_bytes())?;
+    Ok(None)
+}
+
+/// The first member in which two sets of inputs differ, for a person.
+fn first_difference(found: &[u8], wanted: &[u8]) -> String {
+    let parse = |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, serde_json::Value>>(bytes).unwrap_or_default();
+    let (found, wanted) = (parse(found), parse(wanted));
+    let differing = wanted.iter().find(|(name, value)| found.get(*name) != Some(value));
+    differing.map_or_else(|| "its inputs cannot be read".to_owned(), |(name, _)| format!("its `{name}` differs"))
+}
+
+/// Goes back to the last checkpoint that the chain knows; without one, starts from step 0.
+fn resume<B: KernelBackend>(
+    job: &Job,
+    folder: &RunFolder,
+    trainer: &mut Trainer<B>,
+    chain: &mut ChainFile,
+    origin: Digest,
+    side: &SideFiles,
+) -> Result<(), TrainError> {
+    let started = tune_fs::exists(&folder.evaluation("before"));
+    let known = chain.records().iter().rev().filter_map(|record| record.state_root.map(|root| (record.clone(), root)));
+    for (record, root) in known.collect::<Vec<_>>() {
+        if record.step > 0 && !started {
+            continue;
+        }
+        let Ok((state, facts)) = read_checkpoint(&folder.checkpoint(record.step), weights_file(&job.recipe)) else { continue };
+        if facts.state_root == root {
+            trainer.restore(&state, record.step, record.rows, record.stream)?;
+            chain.truncate(usize::try_from(record.step).unwrap_or(usize::MAX).saturating_add(1), origin)?;
+            return Ok(());
+        }
+    }
+    chain.truncate(0, origin)?;
+    let state = trainer.state();
+    let facts = CheckpointState { step: 0, rows: 0, stream: trainer.stream(), state_root: state.root(), previous: origin };
+    write_checkpoint(&folder.checkpoint(0), weights_file(&job.recipe), &state, &facts, side)?;
+    let record = ChainRecord {
+        step: 0,
+        loss: None,
+        grad_norm: None,
+        learning_rate: None,
+        tokens: 0,
+        supervised_tokens: 0,
+        rows: 0,
+        stream: facts.stream,
+        eval_loss: None,
+        state_root: Some(facts.state_root),
+        previous: origin,
+    };
+    chain.append(record, true)
+}
+
+/// All steps that are left.
+fn train<B: KernelBackend>(
+    job: &Job,
+    folder: &RunFolder,
+    trainer: &mut Trainer<B>,
+    chain: &mut ChainFile,
+    side: &SideFiles,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let total = job.prepared.train.steps();
+    let mut metrics = open_metrics(folder, trainer.step())?;
+    observer.training(trainer.step(), total);
+    while trainer.step() < total {
+        let clock = Stopwatch::start();
+        let result = trainer.train_step(&job.prepared.train)?;
+        let seconds = clock.seconds();
+        let step = trainer.step();
+        observer.step(step, &result, seconds);
+        let record = next_record(job, folder, trainer, chain.head(), &result, side)?;
+        let eval_loss = record.eval_loss.map(F32Bits::value);
+        if let Some(loss) = eval_loss {
+            observer.evaluation(step, loss);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a speed for people")]
+        let metric = Metric {
+            step,
+            loss: result.loss,
+            learning_rate: result.learning_rate,
+            grad_norm: result.grad_norm,
+            tokens: result.tokens,
+            supervised_tokens: result.supervised_tokens,
+            tokens_per_second: result.tokens as f64 / seconds.max(1e-9),
+            seconds,
+            eval_loss,
+        };
+        let mut line = serde_json::to_vec(&metric).map_err(|source| TrainError::Json { path: folder.metrics(), source })?;
+        line.push(b'\n');
+        metrics.append(&line)?;
+        let durable = record.state_root.is_some();
+        chain.append(record, durable)?;
+    }
+    metrics.sync()?;
+    if trainer.rows() != job.prepared.train.len() {
+        return Err(TrainError::RowCount { consumed: trainer.rows(), expected: job.prepared.train.len() });
+    }
+    Ok(())
+}
+
+/// The chain's record of the step just done; where one is due, with a checkpoint written and the held-out loss measured.
+fn next_record<B: KernelBackend>(
+    job: &Job,
+    folder: &RunFolder,
+    trainer: &Trainer<B>,
+    previous: Digest,
+    result: &StepResult,
+    side: &SideFiles,
+) -> Result<ChainRecord, TrainError> {
+    let step = trainer.step();
+    let total = job.prepared.train.steps();
+    let eval_loss = evaluation_due(job, trainer)?;
+    let mut state_root = None;
+    if step.is_multiple_of(job.recipe.save_steps) || step == total {
+        let state = trainer.state();
+        let facts = CheckpointState { step, rows: result.rows, stream: result.stream, state_root: state.root(), previous };
+        write_checkpoint(&folder.checkpoint(step), weights_file(&job.recipe), &state, &facts, side)?;
+        state_root = Some(facts.state_root);
+    }
+    Ok(record_of(step, result, eval_loss, state_root, previous))
+}
+
+/// The held-out loss, where the recipe asks for it after the trainer's step.
+///
+/// # Errors
+/// Rows that make no batch.
+pub fn evaluation_due<B: KernelBackend>(job: &Job, trainer: &Trainer<B>) -> Result<Option<f32>, TrainError> {
+    match job.recipe.eval_steps {
+        Some(every) if trainer.step().is_multiple_of(every) => trainer.evaluation_loss(&job.prepared.eval_rows),
+        _ => Ok(None),
+    }
+}
+
+/// The chain's record of a step.
+#[must_use]
+pub fn record_of(step: u64, result: &StepResult, eval_loss: Option<f32>, state_root: Option<Digest>, previous: Digest) -> ChainRecord {
+    #[expect(clippy::cast_possible_truncation, reason = "the rate's bits in f32")]
+    let learning_rate = result.learning_rate as f32;
+    ChainRecord {
+        step,
+        loss: Some(F32Bits::new(result.loss)),
+        grad_norm: Some(F32Bits::new(result.grad_norm)),
+        learning_rate: Some(F32Bits::new(learning_rate)),
+        tokens: result.tokens,
+        supervised_tokens: result.supervised_tokens,
+        rows: result.rows,
+        stream: result.stream,
+        eval_loss: eval_loss.map(F32Bits::new),
+        state_root,
+        previous,
+    }
+}
+
+/// Files beside the weights that make them readable by other tools.
+#[must_use]
+pub fn side_files(job: &Job) -> SideFiles {
+    match job.recipe.adapter {
+        Adapter::Lora => {
+            let recipe = &job.recipe;
+            let suffixes = job.inputs.adapted_modules.iter().filter_map(|module| module.rsplit('.').next());
+            let config = tune_schema::adapter_config::AdapterConfig::new(
+                &recipe.base_model_name,
+                None,
+                recipe.lora_r,
+                recipe.lora_alpha,
+                recipe.lora_dropout,
+                suffixes.map(str::to_owned).collect(),
+                recipe.use_rslora,
+            );
+            SideFiles::from([("adapter_config.json".to_owned(), config.to_json().into_bytes())])
+        }
+        Adapter::None => {
+            let tokenizer = &job.base.tokenizer;
+            let mut files = SideFiles::from([
+                ("config.json".to_owned(), job.base.config.to_config_json()),
+                ("tokenizer.json".to_owned(), tokenizer.tokenizer_json.clone()),
+            ]);
+            files.extend(tokenizer.tokenizer_config.clone().map(|bytes| ("tokenizer_config.json".to_owned(), bytes)));
+            files
+        }
+    }
+}
+
+/// Opens `metrics.jsonl`, keeping the lines up to `step`.
+fn open_metrics(folder: &RunFolder, step: u64) -> Result<AppendFile, TrainError> {
+    let kept: Vec<String> = read_metrics(folder)?.into_iter().filter(|(metric, _)| metric.step <= step).map(|(_, line)| line + "\n").collect();
+    tune_fs::write_atomic(&folder.metrics(), kept.concat().as_bytes())?;
+    Ok(AppendFile::open(&folder.metrics())?)
+}
+
+/// The whole lines of `metrics.jsonl`.
+fn read_metrics(folder: &RunFolder) -> Result<Vec<(Metric, String)>, TrainError> {
+    if !tune_fs::exists(&folder.metrics()) {
+        return Ok(Vec::new());
+    }
+    let text = tune_fs::read(&folder.metrics())?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok().map(|metric| (metric, line.to_owned()))).collect())
+}
+
+/// The recipe's settings under the names that other tools know, after `steps` steps.
+#[must_use]
+pub fn training_facts_of(recipe: &Recipe, steps: u64) -> TrainingFacts {
+    TrainingFacts {
+        adam_beta1: recipe.adam_beta1,
+        adam_beta2: recipe.adam_beta2,
+        adam_epsilon: recipe.adam_epsilon,
+        weight_decay: recipe.weight_decay,
+        max_grad_norm: recipe.max_grad_norm,
+        steps,
+        rows_per_step: recipe.rows_per_step(),
+        effective_scale: (recipe.adapter == Adapter::Lora).then(|| F32Bits::new(recipe.effective_scale())),
+        loss_normalisation: "supervised-tokens-of-step".to_owned(),
+    }
+}
+
+/// What the chain's records came to, with the counts of the preparation.
+fn stream_facts(job: &Job, records: &[ChainRecord]) -> StreamFacts {
+    let last = records.last();
+    StreamFacts {
+        digest: last.map_or(job.prepared.facts.digest, |record| record.stream),
+        rows: last.map_or(0, |record| record.rows),
+        tokens: records.iter().map(|record| record.tokens).sum(),
+        supervised_tokens: records.iter().map(|record| record.supervised_tokens).sum(),
+        ..job.prepared.facts.clone()
+    }
+}
+
+/// Scores as the claim holds them.
+///
+/// # Errors
+/// None in practice.
+pub fn evaluation_facts(before: &Scores, after: &Scores) -> Result<Evaluation, TrainError> {
+    let answers = (!before.answers.is_empty()).then(|| tune_schema::canonical_digest(&[&before.answers, &after.answers])).transpose()?;
+    Ok(Evaluation {
+        loss_before: before.loss,
+        loss_after: after.loss,
+        exact_match_examples: before.answers.len() as u64,
+        exact_match_before: before.correct(),
+        exact_match_after: after.correct(),
+        answers,
+    })
+}
+
+/// Paths of a run folder whose bytes depend on the machine and the hour.
+const ENVIRONMENT: [&str; 3] = ["environment.json", "metrics.jsonl", "recipe.yaml"];
+
+/// Digests of every file under the claim.
+fn claimed_files(folder: &RunFolder) -> Result<BTreeMap<String, Digest>, TrainError> {
+    let known = |path: &str| {
+        let top = path.split('/').next().unwrap_or_default();
+        ["adapter", "model", "checkpoints"].contains(&top)
+            || ["inputs.json", "resolved.yaml", "datasets.lock", "chain.jsonl", "evaluation-before.json", "evaluation-after.json"].contains(&path)
+    };
+    digests(folder, |path| known(path))
+}
+
+/// Digests of the files outside the claim.
+fn environment_files(folder: &RunFolder) -> Result<BTreeMap<String, Digest>, TrainError> {
+    digests(folder, |path| ENVIRONMENT.contains(&path))
+}
+
+fn digests(folder: &RunFolder, keep: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Digest>, TrainError> {
+    let paths = tune_fs::list_files_recursive(folder.path())?.into_iter().filter(|path| keep(path));
+    paths.map(|path| Ok((path.clone(), tune_fs::digest_file(&folder.path().join(&path))?.0))).collect()
+}
+
+/// Writes `environment.json`.
+fn write_environment(job: &Job, folder: &RunFolder, clock: &Stopwatch) -> Result<Environment, TrainError> {
+    let metrics = read_metrics(folder)?;
+    let mut speeds: Vec<f64> = metrics.iter().map(|(metric, _)| metric.tokens_per_second).collect();
+    speeds.sort_by(f64::total_cmp);
+    let relative = |path: &Path| relative_to(folder.path(), path).unwrap_or_else(|| path.to_owned());
+    let environment = Environment {
+        micro_batch_size: job.recipe.micro_batch_size,
+        peak_rss_bytes: peak_rss_bytes(),
+        train_seconds: metrics.iter().map(|(metric, _)| metric.seconds).sum(),
+        tokens_per_second: speeds.get(speeds.len() / 2).copied().unwrap_or(0.0),
+        total_seconds: clock.seconds(),
+        finished_unix_seconds: unix_seconds(),
+        locations: job.locations.iter().map(|(name, path)| (name.clone(), relative(path).to_string_lossy().into_owned())).collect(),
+        ..machine()
+    };
+    let text = serde_json::to_vec_pretty(&environment).map_err(|source| TrainError::Json { path: folder.environment(), source })?;
+    tune_fs::write_atomic(&folder.environment(), &text)?;
+    Ok(environment)
+}
+
+/// `path` as seen from `folder`, with `..` where needed.
+fn relative_to(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let (folder, path) = (std::path::absolute(folder).ok()?, std::path::absolute(path).ok()?);
+    let (folder, path) = (tune_fs::normalised(&folder), tune_fs::normalised(&path));
+    let common = folder.components().zip(path.components()).take_while(|(a, b)| a == b).count();
+    let up = folder.components().skip(common).map(|_| PathBuf::from(".."));
+    let down: PathBuf = path.components().skip(common).collect();
+    Some(up.collect::<PathBuf>().join(down))
+}

@@ -1,0 +1,233 @@
+//! One optimizer step after another: rows in, loss and new weights out.
+
+use std::collections::BTreeMap;
+
+use tune_data::{Row, Stream};
+use tune_kernels::KernelBackend;
+use tune_model::{Batch, LoraSpec, Mode, Model, RowView};
+use tune_schema::Digest;
+use tune_schema::recipe::{Adapter, Recipe};
+use tune_schema::seed::Seed;
+
+use crate::TrainError;
+use crate::checkpoint::State;
+use crate::job::Job;
+use crate::optimizer::{Moments, StepGradient, global_norm, scalars};
+use crate::schedule::Schedule;
+
+/// What one step came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepResult {
+    /// Mean loss over the step's supervised tokens, f64 sum rounded once.
+    pub loss: f32,
+    /// Norm of the mean gradient before clipping.
+    pub grad_norm: f32,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Tokens of the step.
+    pub tokens: u64,
+    /// Supervised tokens of the step.
+    pub supervised_tokens: u64,
+    /// Rows consumed after this step.
+    pub rows: u64,
+    /// Head of the stream's hash chain after this step.
+    pub stream: Digest,
+}
+
+/// A model being trained.
+#[derive(Debug)]
+pub struct Trainer<B: KernelBackend> {
+    model: Model<B>,
+    moments: Moments<B>,
+    schedule: Schedule,
+    recipe: Recipe,
+    step: u64,
+    rows: u64,
+    stream: tune_data::StreamHead,
+}
+
+/// The LoRA settings of a recipe.
+#[must_use]
+pub fn lora_spec(recipe: &Recipe) -> Option<LoraSpec> {
+    (recipe.adapter == Adapter::Lora).then(|| LoraSpec {
+        rank: recipe.lora_r as usize,
+        scale: recipe.effective_scale(),
+        dropout: recipe.lora_dropout,
+        targets: recipe.lora_target_modules.clone(),
+    })
+}
+
+/// Borrows a row of the stream.
+fn view(row: &Row) -> RowView<'_> {
+    RowView { ids: &row.input_ids, labels: &row.labels, positions: &row.position_ids, segments: &row.segment_ids }
+}
+
+impl<B: KernelBackend> Trainer<B> {
+    /// The state before the first step.
+    ///
+    /// # Errors
+    /// Weights that cannot be read, or modules that the model does not have.
+    pub fn new(job: &Job, device: &B::Device) -> Result<Self, TrainError> {
+        let seed = Seed(job.recipe.seed);
+        let positions = job.recipe.sequence_len as usize + job.recipe.eval_max_new_tokens as usize;
+        let mut model = if job.recipe.reinit_weights {
+            Model::init(&job.base, seed, positions, device)?
+        } else {
+            Model::load(&job.base, positions, device)?
+        };
+        match lora_spec(&job.recipe) {
+            Some(spec) => model.add_lora(&spec, seed)?,
+            None => model.train_all(),
+        }
+        let moments = Moments::zeros(&model.trainable());
+        let schedule = Schedule::new(&job.recipe, job.prepared.train.steps());
+        Ok(Self { model, moments, schedule, recipe: job.recipe.clone(), step: 0, rows: 0, stream: tune_data::StreamHead::new() })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model<B> {
+        &self.model
+    }
+
+    /// Steps done.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Rows consumed.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Head of the stream's hash chain.
+    #[must_use]
+    pub fn stream(&self) -> Digest {
+        self.stream.digest()
+    }
+
+    /// The state on the host, for hashing and writing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::from_device(&self.model.trainable(), &self.moments, &self.model.trainable_shapes())
+    }
+
+    /// Continues from a checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint whose tensors are not exactly the trained ones.
+    pub fn restore(&mut self, state: &State, step: u64, rows: u64, stream: Digest) -> Result<(), TrainError> {
+        let names = |tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>| {
+            tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let expected = self.model.trainable_shapes();
+        for tensors in [&state.parameters, &state.first_moments, &state.second_moments] {
+            let found = names(tensors);
+            if found != expected {
+                let differing = expected.iter().find(|(name, shape)| found.get(*name) != Some(shape)).map(|(name, _)| name);
+                let extra = found.keys().find(|name| !expected.contains_key(*name));
+                let name = differing.or(extra).cloned().unwrap_or_default();
+                return Err(TrainError::TrainableSet { step, name });
+            }
+        }
+        self.model.set_trainable(&state.parameters)?;
+        self.moments = Moments { first: self.model.to_device(&state.first_moments), second: self.model.to_device(&state.second_moments) };
+        self.step = step;
+        self.rows = rows;
+        self.stream = tune_data::StreamHead::from_digest(stream);
+        Ok(())
+    }
+
+    /// One optimizer step over the next rows, `micro_batch_size` of them at a time.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite: the state is then that before the step.
+    ///
+    /// # Panics
+    /// If all steps are done.
+    pub fn train_step(&mut self, stream: &Stream) -> Result<StepResult, TrainError> {
+        let rows = stream.step_rows(self.step);
+        let step = u32::try_from(self.step).map_err(|_| TrainError::TooManySteps)?;
+        let (mut head, mut losses, mut tokens) = (self.stream.clone(), Losses::default(), 0_u64);
+        let mut gradient = StepGradient::<B>::default();
+        let mut first = 0_u32;
+        let micro = u64::from(self.recipe.micro_batch_size);
+        for start in (rows.start..rows.end).step_by(usize::try_from(micro).unwrap_or(usize::MAX)) {
+            let micro_rows: Vec<Row> = (start..(start + micro).min(rows.end)).map(|index| stream.row(index)).collect();
+            for row in &micro_rows {
+                head.push(row);
+                tokens += row.input_ids.len() as u64;
+            }
+            let views: Vec<RowView<'_>> = micro_rows.iter().map(view).collect();
+            let batch = Batch::from_rows(&views, first)?;
+            first += u32::try_from(micro_rows.len()).unwrap_or(u32::MAX);
+            let micro_losses = self.model.forward_backward(&batch, Mode::Train { step }, &mut |name, rows| gradient.push(name, rows));
+            losses.add(&micro_losses);
+        }
+        let gradient = gradient.finish();
+        let learning_rate = self.schedule.rate(self.step);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+        let norm = global_norm(&gradient) / losses.count as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "rounded once, as the contract says")]
+        let (loss, grad_norm) = (losses.mean(), norm as f32);
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            return Err(TrainError::NotFinite { step: self.step + 1, loss, grad_norm, learning_rate });
+        }
+        self.update(&gradient, learning_rate, losses.count, norm);
+        self.step += 1;
+        self.rows = rows.end;
+        self.stream = head;
+        let supervised_tokens = losses.count;
+        Ok(StepResult { loss, grad_norm, learning_rate, tokens, supervised_tokens, rows: self.rows, stream: self.stream.digest() })
+    }
+
+    /// AdamW on every parameter.
+    fn update(&mut self, gradient: &BTreeMap<String, burn_tensor::Tensor<B, 2>>, rate: f64, supervised: u64, norm: f64) {
+        let scalars = scalars(&self.recipe, rate, self.step + 1, supervised, norm);
+        let moments = &mut self.moments;
+        self.model.update(|name, parameter| {
+            // A parameter that no token of the step touched keeps its value: it has no gradient.
+            let Some(gradient) = gradient.get(name) else { return parameter };
+            let first = moments.first.remove(name).expect("every trained parameter has a first moment");
+            let second = moments.second.remove(name).expect("every trained parameter has a second moment");
+            let [parameter, first, second] = B::adamw(parameter, first, second, gradient, scalars);
+            moments.first.insert(name.to_owned(), first);
+            moments.second.insert(name.to_owned(), second);
+            parameter
+        });
+    }
+
+    /// Mean loss over the supervised tokens of held-out rows, a micro-batch at a time; nothing where there are none.
+    ///
+    /// # Errors
+    /// Rows that make no batch.
+    pub fn evaluation_loss(&self, rows: &[Row]) -> Result<Option<f32>, TrainError> {
+        let mut losses = Losses::default();
+        for rows in rows.chunks(self.recipe.micro_batch_size as usize) {
+            let views: Vec<RowView<'_>> = rows.iter().map(view).collect();
+            losses.add(&self.model.losses(&Batch::from_rows(&views, 0)?));
+        }
+        Ok((losses.count > 0).then(|| losses.mean()))
+    }
+}
+
+/// Losses of tokens, summed in f64 one after another in token order: independent of how rows are grouped.
+#[derive(Debug, Default)]
+struct Losses {
+    sum: f64,
+    count: u64,
+}
+
+impl Losses {
+    fn add(&mut self, losses: &[f32]) {
+        self.sum = losses.iter().fold(self.sum, |sum, loss| sum + f64::from(*loss));
+        self.count += losses.len() as u64;
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "rounded once")]
+    fn mean(&self) -> f32 {
+        (self.sum / self.count as f64) as f32
+    }
+}

@@ -1,0 +1,241 @@
+//! Level `files`: every hash in the folder, and that what they cover fits together.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tune_schema::chain::ChainRecord;
+use tune_schema::lock::Lock;
+use tune_schema::manifest::{MANIFEST_SCHEMA, Manifest};
+use tune_schema::recipe::{self, Adapter, Recipe};
+use tune_schema::{Digest, canonical_digest, to_canonical_json};
+use tune_train::checkpoint::{self, CheckpointState};
+use tune_train::evaluate::read_scores;
+use tune_train::layout::RunFolder;
+use tune_train::{chain_file, run};
+
+use crate::verdict::{Level, Outcome, Verdict};
+use crate::VerifyError;
+
+/// What a folder whose files are in order gives the further levels.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The claimed recipe; places are not claimed and hold the sources' names.
+    pub recipe: Recipe,
+    /// The recipe as the user wrote it.
+    pub recipe_text: Vec<u8>,
+    /// The sources.
+    pub lock: Lock,
+    /// The chain, from step 0.
+    pub chain: Vec<ChainRecord>,
+}
+
+/// Largest manifest, recipe or lock that is read: they are small texts, and a verifier reads strangers' files.
+const TEXT_LIMIT: u64 = 64 << 20;
+
+/// Checks a folder. Evidence is missing where the files do not allow to go on.
+///
+/// # Errors
+/// No manifest.
+pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyError> {
+    if !tune_fs::exists(&folder.manifest()) {
+        return Err(VerifyError::NoManifest(folder.path().to_owned()));
+    }
+    let bytes = tune_fs::read_limited(&folder.manifest(), TEXT_LIMIT)?;
+    let manifest: Manifest = match serde_json::from_slice(&bytes) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            let mut verdict = Verdict::new(None);
+            verdict.record(Level::Files, "manifest.json", Outcome::Differs(format!("it is not a manifest: {error}")));
+            return Ok((verdict, None));
+        }
+    };
+    let mut verdict = Verdict::new(Some(manifest.claim_id));
+    check_manifest(&manifest, &bytes, &mut verdict);
+    if verdict.differs() {
+        return Ok((verdict, None));
+    }
+    check_listed(folder, &manifest, &mut verdict);
+    let evidence = if verdict.differs() { None } else { check_contents(folder, manifest, &mut verdict) };
+    Ok((verdict, evidence))
+}
+
+/// The manifest in itself.
+fn check_manifest(manifest: &Manifest, bytes: &[u8], verdict: &mut Verdict) {
+    verdict.compare(Level::Files, "manifest schema", &manifest.schema, &MANIFEST_SCHEMA.to_owned());
+    let canonical = to_canonical_json(manifest).is_ok_and(|canonical| canonical == bytes);
+    let outcome = if canonical {
+        Outcome::Verified("canonical JSON".to_owned())
+    } else {
+        Outcome::Differs("manifest.json is not in canonical form".to_owned())
+    };
+    verdict.record(Level::Files, "manifest form", outcome);
+    if let (Ok(claim_id), Ok(seal)) = (canonical_digest(&manifest.claim), manifest.expected_seal()) {
+        verdict.compare(Level::Files, "claim id", &manifest.claim_id, &claim_id);
+        verdict.compare(Level::Files, "manifest seal", &manifest.seal, &seal);
+    }
+}
+
+/// Every file that the manifest lists, and that no other file lies where the claim's are.
+fn check_listed(folder: &RunFolder, manifest: &Manifest, verdict: &mut Verdict) {
+    let listed: BTreeMap<&String, &Digest> = manifest.claim.files.iter().chain(&manifest.environment).collect();
+    let mut verified = 0;
+    for (path, stated) in &listed {
+        let unsafe_path = path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part.is_empty() || part == "..");
+        let outcome = if unsafe_path {
+            Outcome::Differs("the manifest lists a path that leaves the folder".to_owned())
+        } else {
+            match tune_fs::digest_file(&folder.path().join(path)) {
+                Ok((found, _)) if found == **stated => {
+                    verified += 1;
+                    continue;
+                }
+                Ok((found, _)) => Outcome::Differs(format!("the manifest says {stated}, the file has {found}")),
+                Err(error) if tune_fs::exists(&folder.path().join(path)) => Outcome::NotChecked(error.to_string()),
+                Err(_) => Outcome::Differs("the file is missing".to_owned()),
+            }
+        };
+        verdict.record(Level::Files, (*path).clone(), outcome);
+    }
+    verdict.record(Level::Files, "listed files", Outcome::Verified(format!("{verified} of {} files have their digest", listed.len())));
+    match tune_fs::list_files_recursive(folder.path()) {
+        Ok(found) => {
+            for path in found.iter().filter(|path| *path != "manifest.json" && !listed.contains_key(path)) {
+                verdict.record(Level::Files, path.clone(), Outcome::Differs("the manifest does not list this file".to_owned()));
+            }
+        }
+        Err(error) => verdict.record(Level::Files, "folder", Outcome::Differs(error.to_string())),
+    }
+}
+
+/// What the files say, against each other and against the claim.
+fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict) -> Option<Evidence> {
+    let claim = &manifest.claim;
+    let mut need = |name: &str, result: Result<(), String>| {
+        let outcome = match result {
+            Ok(()) => return true,
+            Err(problem) => Outcome::Differs(problem),
+        };
+        verdict.record(Level::Files, name, outcome);
+        false
+    };
+    let text = |path: &Path| tune_fs::read_limited(path, TEXT_LIMIT).map_err(|error| error.to_string());
+    let origin = canonical_digest(&claim.inputs).ok()?;
+    let inputs = text(&folder.inputs()).and_then(|bytes| equal("the claim's inputs", Digest::of(&bytes), origin));
+    if !need("inputs.json", inputs) {
+        return None;
+    }
+    let recipe = text(&folder.resolved()).and_then(|bytes| read_recipe(&bytes, claim.inputs.recipe));
+    let lock = text(&folder.lock()).and_then(|bytes| read_lock(&bytes, claim));
+    let chain = text(&folder.chain()).and_then(|bytes| chain_file::parse_chain("chain.jsonl", &bytes, origin).map_err(|e| e.to_string()));
+    let problem = |result: Option<&String>| result.map_or(Ok(()), |problem| Err(problem.clone()));
+    let sound = [
+        need("resolved.yaml", problem(recipe.as_ref().err())),
+        need("datasets.lock", problem(lock.as_ref().err())),
+        need("chain.jsonl", problem(chain.as_ref().err())),
+    ];
+    if sound.contains(&false) {
+        return None;
+    }
+    let (recipe, lock, chain) = (recipe.ok()?, lock.ok()?, chain.ok()?);
+    let sound = [
+        need("chain", check_chain(&manifest, &chain, &recipe)),
+        need("checkpoints", check_checkpoints(folder, &manifest, &chain, &recipe)),
+        need("evaluation", check_evaluation(folder, &manifest)),
+    ];
+    if sound.contains(&false) {
+        return None;
+    }
+    let steps = chain.len().saturating_sub(1);
+    verdict.record(Level::Files, "chain", Outcome::Verified(format!("{steps} steps, each linked to the one before")));
+    verdict.record(Level::Files, "checkpoints", Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len())));
+    let recipe_text = text(&folder.recipe()).ok()?;
+    Some(Evidence { recipe, recipe_text, lock, chain, manifest })
+}
+
+fn equal<T: PartialEq + std::fmt::Display>(what: &str, found: T, stated: T) -> Result<(), String> {
+    if found == stated { Ok(()) } else { Err(format!("{what}: the claim says {stated}, found {found}")) }
+}
+
+fn read_recipe(bytes: &[u8], stated: Digest) -> Result<Recipe, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let claimed = recipe::parse_claimed("resolved.yaml", text).map_err(|error| error.to_string())?;
+    equal("the resolved recipe", canonical_digest(&claimed).map_err(|error| error.to_string())?, stated)?;
+    recipe::from_claimed_in_place(&claimed).map_err(|error| error.to_string())
+}
+
+fn read_lock(bytes: &[u8], claim: &tune_schema::manifest::Claim) -> Result<Lock, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let lock = Lock::parse("datasets.lock", text).map_err(|error| error.to_string())?;
+    for source in &claim.inputs.sources {
+        if !lock.sources.contains(source) {
+            return Err(format!("the source `{}` is not what the claim says", source.name));
+        }
+    }
+    let base = lock.sources.iter().find(|source| source.name == claim.inputs.base_model.name);
+    if base.is_none_or(|base| base.files != claim.inputs.base_model.files) {
+        return Err("the base model's files are not what the claim says".to_owned());
+    }
+    Ok(lock)
+}
+
+/// The chain against the claim.
+fn check_chain(manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> Result<(), String> {
+    let claim = &manifest.claim;
+    let last = chain.last().ok_or("the chain is empty")?;
+    equal("the chain's head", last.digest().map_err(|error| error.to_string())?, claim.chain_head)?;
+    equal("steps", last.step, claim.training.steps)?;
+    equal("the stream's digest", last.stream, claim.stream.digest)?;
+    equal("rows", last.rows, claim.stream.rows)?;
+    equal("tokens", chain.iter().map(|record| record.tokens).sum(), claim.stream.tokens)?;
+    equal("supervised tokens", chain.iter().map(|record| record.supervised_tokens).sum(), claim.stream.supervised_tokens)?;
+    let facts = tune_train::run::training_facts_of(recipe, last.step);
+    if facts != claim.training {
+        return Err("the claim's training settings are not those of the resolved recipe".to_owned());
+    }
+    let roots = chain.iter().filter_map(|record| record.state_root.map(|root| (record.step.to_string(), root)));
+    if roots.collect::<BTreeMap<_, _>>() != claim.checkpoints {
+        return Err("the claim's checkpoints are not those of the chain".to_owned());
+    }
+    Ok(())
+}
+
+/// Every checkpoint against the chain, the first and last also against the claim's roots.
+fn check_checkpoints(folder: &RunFolder, manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> Result<(), String> {
+    let weights = run::weights_file(recipe);
+    let last = chain.last().map_or(0, |record| record.step);
+    for record in chain.iter().filter(|record| record.state_root.is_some()) {
+        let path = folder.checkpoint(record.step);
+        let (state, facts) = checkpoint::read_checkpoint(&path, weights).map_err(|error| error.to_string())?;
+        let expected = CheckpointState {
+            step: record.step,
+            rows: record.rows,
+            stream: record.stream,
+            state_root: record.state_root.unwrap_or(facts.state_root),
+            previous: record.previous,
+        };
+        if facts != expected {
+            return Err(format!("step {}: the checkpoint is not the one in the chain", record.step));
+        }
+        if record.step == 0 {
+            equal("the initial root", state.parameter_root(), manifest.claim.initial_root)?;
+        }
+        if record.step == last {
+            equal("the final root", state.parameter_root(), manifest.claim.final_root)?;
+            let result = folder.result(recipe.adapter == Adapter::Lora).join(weights);
+            let tensors = checkpoint::read_tensors(&result).map_err(|error| error.to_string())?;
+            if tensors != state.parameters {
+                return Err("the published weights are not those of the last checkpoint".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Scores in the claim against the answers in the folder.
+fn check_evaluation(folder: &RunFolder, manifest: &Manifest) -> Result<(), String> {
+    let [before, after] = ["before", "after"].map(|when| read_scores(&folder.evaluation(when)).map_err(|error| error.to_string()));
+    let facts = run::evaluation_facts(&before?, &after?).map_err(|error| error.to_string())?;
+    if facts == manifest.claim.evaluation { Ok(()) } else { Err("the claim's scores are not those of the answers".to_owned()) }
+}

@@ -1,0 +1,138 @@
+//! The arguments of every command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Makes fine-tunes that others can check: a recipe in, an adapter and a manifest of hashes out, the same bits on any
+/// machine.
+#[derive(Debug, Parser)]
+#[command(name = "tune", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Print results only
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train: lock, prepare, train, evaluate, write the run folder
+    ///
+    /// An interrupted run goes on where its last checkpoint was; the finished run is the same, byte for byte.
+    #[command(after_help = "Examples:\n  tune run recipes/quickstart.yaml\n  tune run recipes/quickstart.yaml learning_rate=1e-3 output_dir=runs/second\n  tune run recipes/smollm2-135m-gsm8k.yaml datasets.0.path=data/train.jsonl max_steps=20")]
+    Run(RecipeOptions),
+    /// Show what a recipe comes to, without training: tokens, steps, supervised share, memory
+    #[command(after_help = "Example:\n  tune plan recipes/quickstart.yaml")]
+    Plan(RecipeOptions),
+    /// Fetch the sources of recipes and write their digests to `datasets.lock`
+    #[command(after_help = "Example:\n  tune lock recipes/quickstart.yaml recipes/quickstart-base.yaml")]
+    Lock(LockOptions),
+    /// Look at the training data as the model gets it
+    #[command(after_help = "Examples:\n  tune data show recipes/quickstart.yaml\n  tune data export recipes/quickstart.yaml --out stream.jsonl\n  tune data audit recipes/quickstart.yaml")]
+    Data(DataOptions),
+    /// Verify a run: exit code 0 verified, 1 differs, 2 could not be checked
+    #[command(after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl")]
+    Verify(VerifyOptions),
+    /// Print the JSON Schema of recipes, for editors
+    #[command(after_help = "Example:\n  tune schema > recipe.schema.json")]
+    Schema,
+}
+
+/// How the lock is treated.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SourceOptions {
+    /// Fail where `datasets.lock` does not hold every source already
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// Neither change `datasets.lock` nor use the network
+    #[arg(long)]
+    pub(crate) frozen: bool,
+    /// Do not use the network
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecipeOptions {
+    /// The recipe
+    pub(crate) recipe: PathBuf,
+    /// Settings in place of the recipe's: `key=value`, list entries by number (`datasets.0.path=…`)
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockOptions {
+    /// The recipes
+    #[arg(required = true)]
+    pub(crate) recipes: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataOptions {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Print rows with the supervised tokens marked
+    Show {
+        #[command(flatten)]
+        recipe: RecipeOptions,
+        /// How many rows
+        #[arg(long, default_value_t = 3)]
+        rows: u64,
+    },
+    /// Write the exact stream of token rows, one JSON object a line
+    Export {
+        #[command(flatten)]
+        recipe: RecipeOptions,
+        /// The file to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Check the data and print what was found
+    Audit {
+        #[command(flatten)]
+        recipe: RecipeOptions,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LevelName {
+    Files,
+    Data,
+    Sample,
+    Full,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyOptions {
+    /// A run folder, or its `manifest.json`
+    pub(crate) target: PathBuf,
+    /// How far to go
+    #[arg(long, value_enum, default_value = "sample")]
+    pub(crate) level: LevelName,
+    /// Segments that level `sample` computes again
+    #[arg(long, default_value_t = 2)]
+    pub(crate) segments: usize,
+    /// Choose the segments by this number instead of at random
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Where a source is: `NAME=PATH`
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    pub(crate) sources: Vec<String>,
+    /// Do not use the network
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Print the verdict as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

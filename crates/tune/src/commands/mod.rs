@@ -1,0 +1,9 @@
+//! One file a command: arguments to options, one library call, printed result.
+
+pub(crate) mod data;
+pub(crate) mod lock;
+pub(crate) mod open;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod verify;

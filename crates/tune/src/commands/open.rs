@@ -1,0 +1,55 @@
+//! From the arguments that name a recipe to a job: shared by every command that takes one.
+
+use std::path::{Path, PathBuf};
+
+use tune_schema::recipe::{self, Loaded};
+use tune_source::{LockMode, Options};
+use tune_train::{Job, JobOptions};
+
+use crate::cli::{RecipeOptions, SourceOptions};
+use crate::printer::Printer;
+
+/// A recipe as read from its file.
+pub(crate) struct Read {
+    /// Its bytes.
+    pub(crate) text: Vec<u8>,
+    /// What it means.
+    pub(crate) loaded: Loaded,
+}
+
+/// Reads a recipe and prints what its reader noticed.
+pub(crate) fn read(path: &Path, overrides: &[String], printer: &mut Printer) -> anyhow::Result<Read> {
+    let text = tune_fs::read_limited(path, 1 << 20)?;
+    let utf8 = String::from_utf8_lossy(&text);
+    let loaded = recipe::load(&path.to_string_lossy(), &utf8, overrides)?;
+    for notice in &loaded.notices {
+        printer.note(notice);
+    }
+    Ok(Read { text, loaded })
+}
+
+/// The lock's treatment as the library names it.
+pub(crate) fn source_options(options: &SourceOptions) -> Options {
+    let mode = if options.frozen {
+        LockMode::Frozen
+    } else if options.locked {
+        LockMode::Locked
+    } else {
+        LockMode::Normal
+    };
+    Options { mode, offline: options.offline || options.frozen, ..Options::default() }
+}
+
+/// Opens the job that the arguments name.
+pub(crate) fn job(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Result<Job> {
+    let Read { text, loaded } = read(&options.recipe, &options.overrides, printer)?;
+    printer.log_every(loaded.recipe.logging_steps);
+    let job_options = JobOptions { source: source_options(&options.source), ..JobOptions::default() };
+    Ok(Job::open(&options.recipe, text, loaded, &job_options, printer)?)
+}
+
+/// The run folder of a job. A default or overridden path is seen from the current folder, one in the recipe from the
+/// recipe's.
+pub(crate) fn output_dir(job: &Job) -> PathBuf {
+    PathBuf::from(&job.recipe.output_dir)
+}

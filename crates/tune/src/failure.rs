@@ -1,0 +1,42 @@
+//! How a failure is told: what happened, one line a cause, then what to do next.
+
+use std::process::ExitCode;
+
+use tune_train::TrainError;
+
+use crate::printer::Printer;
+
+/// Prints an error and gives the exit code: 1 where the input is at fault, 2 where something outside it is.
+pub(crate) fn report(error: &anyhow::Error, printer: &mut Printer) -> ExitCode {
+    let mut lines: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        // A transparent error repeats its source.
+        if lines.last() != Some(&text) {
+            lines.push(text);
+        }
+    }
+    for (i, line) in lines.iter().enumerate() {
+        printer.error(&if i == 0 { format!("error: {line}") } else { format!("  caused by: {line}") });
+    }
+    if let Some(hint) = hint(error) {
+        printer.error(&format!("hint: {hint}"));
+    }
+    ExitCode::from(if is_outside(error) { 2 } else { 1 })
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let hints: [Option<String>; 3] = [
+            cause.downcast_ref::<TrainError>().and_then(TrainError::hint),
+            cause.downcast_ref::<tune_fs::FsError>().and_then(tune_fs::FsError::hint),
+            cause.downcast_ref::<tune_verify::VerifyError>().and_then(tune_verify::VerifyError::hint),
+        ];
+        hints.into_iter().flatten().next()
+    })
+}
+
+/// Whether the file system or the network is at fault, not what the user wrote.
+fn is_outside(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<std::io::Error>())
+}

@@ -1,0 +1,126 @@
+//! Everything the tool prints: results to standard output, the rest to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tune_train::evaluate::Scores;
+use tune_train::trainer::StepResult;
+use tune_train::Observer;
+
+/// Where output goes, and how much of it.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    quiet: bool,
+    terminal: bool,
+    bar: Option<ProgressBar>,
+    total: u64,
+    logging_steps: u64,
+    seconds: f64,
+    steps: u64,
+}
+
+impl Printer {
+    pub(crate) fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { quiet, terminal, bar: None, total: 0, logging_steps: 1, seconds: 0.0, steps: 0 }
+    }
+
+    /// Prints a line every `steps` steps where there is no terminal to draw a bar on.
+    pub(crate) fn log_every(&mut self, steps: u64) {
+        self.logging_steps = steps.max(1);
+    }
+
+    /// A line of the result. A closed pipe is no error: the reader had enough.
+    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
+    pub(crate) fn result(&mut self, line: &str) {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+
+    /// A line about what is going on.
+    pub(crate) fn note(&mut self, line: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => self.error(line),
+        }
+    }
+
+    /// A line that even `--quiet` shows.
+    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
+    pub(crate) fn error(&mut self, line: &str) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+
+    /// Takes the progress bar away.
+    pub(crate) fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Seconds as `1:23` or `4:05:06`.
+fn duration(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration for people")]
+    let whole = seconds.max(0.0) as u64;
+    let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+impl Observer for Printer {
+    fn phase(&mut self, text: &str) {
+        self.note(text);
+    }
+
+    fn training(&mut self, done: u64, total: u64) {
+        self.total = total;
+        (self.seconds, self.steps) = (0.0, 0);
+        if done > 0 && done < total {
+            self.note(&format!("going on after step {done} of {total}"));
+        }
+        if self.terminal && !self.quiet {
+            let bar = ProgressBar::new(total).with_position(done);
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style);
+            self.bar = Some(bar);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn step(&mut self, step: u64, result: &StepResult, seconds: f64) {
+        self.seconds += seconds;
+        self.steps += 1;
+        let speed = result.tokens as f64 / seconds.max(1e-9);
+        let left = duration(self.seconds / self.steps as f64 * self.total.saturating_sub(step) as f64);
+        let text = format!("loss {:.4}  {speed:.0} tokens/s  {left} left", result.loss);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(step);
+                bar.set_message(text);
+            }
+            None if step.is_multiple_of(self.logging_steps) || step == self.total => {
+                self.note(&format!("step {step}/{}  {text}", self.total));
+            }
+            None => {}
+        }
+        if step == self.total {
+            self.clear();
+        }
+    }
+
+    fn evaluation(&mut self, step: u64, loss: f32) {
+        self.note(&format!("step {step}: held-out loss {loss:.4}"));
+    }
+
+    fn scores(&mut self, after: bool, scores: &Scores) {
+        let when = if after { "after" } else { "before" };
+        if let Some(loss) = scores.loss {
+            self.note(&format!("held-out loss {when} training: {:.4}", loss.value()));
+        }
+        if !scores.answers.is_empty() {
+            self.note(&format!("held-out exact match {when} training: {} of {}", scores.correct(), scores.answers.len()));
+        }
+    }
+}
