@@ -5,9 +5,10 @@
 use serde_json::Value;
 use tune_schema::recipe::{Dataset, DatasetType, TrainOnEos};
 
+use crate::error::{DataError, RowProblem, TemplateProblem};
 use crate::rows::SourceRow;
-use crate::template::{ChatTemplate, Message};
-use crate::{DataError, Tokenizer};
+use crate::template::{ASSISTANT, ChatTemplate, Message, Rendered};
+use crate::tokenizer::{Encoded, Tokenizer};
 
 /// An example in tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,14 +17,22 @@ pub struct Example {
     pub ids: Vec<u32>,
     /// Whether each token is supervised.
     pub supervised: Vec<bool>,
-    /// Tokens of the prompt of the last answer: what generation is given.
-    pub prompt: usize,
-    /// The answer as text.
-    pub reference: String,
-    /// The prompt as text.
+    /// The tokens that end a turn or the text and are supervised, ascending.
+    pub ends: Vec<usize>,
+    /// Whether a token begins in what the model is given and ends in what it answers: the token is not supervised, and
+    /// generation starts from other tokens.
+    pub straddles: bool,
+}
+
+/// A held-out example to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvalExample {
+    /// What the model is given.
+    pub prompt_ids: Vec<u32>,
+    /// The same as text.
     pub prompt_text: String,
-    /// Whether an end-of-turn token exists that could be supervised, and whether one is.
-    pub end_of_turn: (bool, bool),
+    /// What it should answer: the answer's tokens without the one that ends the turn, decoded as an answer would be.
+    pub reference_text: String,
 }
 
 /// Turns rows of one source into examples.
@@ -31,24 +40,23 @@ pub struct Example {
 pub struct ExampleBuilder<'a> {
     dataset: &'a Dataset,
     tokenizer: &'a Tokenizer,
-    template: Option<ChatTemplate>,
+    template: Result<ChatTemplate, TemplateProblem>,
     train_on_inputs: bool,
+}
+
+/// A row as text: what every type comes to.
+enum Content {
+    /// A prompt, which may be empty, and what follows it.
+    Pair(String, String),
+    /// A conversation.
+    Chat(Vec<Message>),
 }
 
 impl<'a> ExampleBuilder<'a> {
     /// A builder for a source.
-    ///
-    /// # Errors
-    /// A chat source without a usable template.
-    pub fn new(dataset: &'a Dataset, tokenizer: &'a Tokenizer, train_on_inputs: bool) -> Result<Self, DataError> {
-        let template = match dataset.kind {
-            DatasetType::ChatTemplate => {
-                let wrong = |problem| DataError::Template { source_name: dataset.name.clone(), line: 1, problem };
-                Some(ChatTemplate::new(tokenizer).map_err(wrong)?)
-            }
-            _ => None,
-        };
-        Ok(Self { dataset, tokenizer, template, train_on_inputs })
+    #[must_use]
+    pub fn new(dataset: &'a Dataset, tokenizer: &'a Tokenizer, train_on_inputs: bool) -> Self {
+        Self { dataset, tokenizer, template: tokenizer.template(), train_on_inputs }
     }
 
     /// The example of a row.
@@ -56,115 +64,167 @@ impl<'a> ExampleBuilder<'a> {
     /// # Errors
     /// Missing columns, or a conversation that the template refuses.
     pub fn build(&self, row: &SourceRow) -> Result<Example, DataError> {
-        let (source, dataset) = (self.dataset.name.as_str(), self.dataset);
-        match dataset.kind {
-            DatasetType::Completion => self.prompt_completion("", row.text(source, &dataset.field_text)?),
-            DatasetType::PromptCompletion => {
-                let (prompt, completion) = self.pair(row)?;
-                self.prompt_completion(prompt, completion)
+        match self.content(row)? {
+            Content::Pair(prompt, completion) => self.pair(&prompt, &completion),
+            Content::Chat(messages) => {
+                let rendered = self.render(row, &messages)?;
+                let encoded = self.tokenizer.encode(&rendered.text)?;
+                Ok(self.mask(&rendered, encoded))
             }
-            DatasetType::Alpaca => {
-                let instruction = row.text(source, &dataset.field_instruction)?;
-                let input = row.columns.get(&dataset.field_input).and_then(Value::as_str).unwrap_or_default();
-                self.prompt_completion(&alpaca(instruction, input), row.text(source, &dataset.field_output)?)
-            }
-            DatasetType::ChatTemplate => self.chat(row),
         }
     }
 
-    fn pair<'r>(&self, row: &'r SourceRow) -> Result<(&'r str, &'r str), DataError> {
-        let column = |name: &Option<String>| row.text(&self.dataset.name, name.as_deref().unwrap_or_default());
+    /// The same row as a question to the model, where it has one: a prompt, or what stands before the last trained answer.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn question(&self, row: &SourceRow) -> Result<Option<EvalExample>, DataError> {
+        let (leading, prompt_text, answer) = match self.content(row)? {
+            Content::Pair(prompt, _) if prompt.is_empty() => return Ok(None),
+            Content::Pair(prompt, completion) => {
+                (self.tokenizer.leading_id(), prompt, self.tokenizer.encode(&completion)?.ids)
+            }
+            Content::Chat(messages) => {
+                let Rendered { text, turns } = self.render(row, &messages)?;
+                let last = turns.iter().rfind(|turn| turn.trained && messages[turn.message].role == ASSISTANT);
+                let Some(last) = last else { return Ok(None) };
+                let encoded = self.tokenizer.encode(&text)?;
+                let tokens = encoded.within(&last.body);
+                let end = self.tokenizer.turn_end(&text, &encoded, tokens.clone()).unwrap_or(tokens.end);
+                (None, text[..last.body.start].to_owned(), encoded.ids[tokens.start..end].to_vec())
+            }
+        };
+        let mut prompt_ids: Vec<u32> = leading.into_iter().collect();
+        prompt_ids.extend(self.tokenizer.encode(&prompt_text)?.ids);
+        Ok(Some(EvalExample { prompt_ids, prompt_text, reference_text: self.tokenizer.decode(&answer)? }))
+    }
+
+    fn content(&self, row: &SourceRow) -> Result<Content, DataError> {
+        let dataset = self.dataset;
+        let pair = |prompt: &str, completion: &str| Content::Pair(prompt.to_owned(), completion.to_owned());
+        Ok(match dataset.kind {
+            DatasetType::Completion => pair("", row.text(&dataset.field_text)?),
+            DatasetType::PromptCompletion => {
+                let (prompt, completion) = self.columns(row)?;
+                pair(prompt, completion)
+            }
+            DatasetType::Alpaca => {
+                let input = row.optional_text(&dataset.field_input)?.unwrap_or_default();
+                pair(&alpaca(row.text(&dataset.field_instruction)?, input), row.text(&dataset.field_output)?)
+            }
+            DatasetType::ChatTemplate => Content::Chat(self.messages(row)?),
+        })
+    }
+
+    fn columns<'r>(&self, row: &'r SourceRow) -> Result<(&'r str, &'r str), DataError> {
+        let column = |name: &Option<String>| row.text(name.as_deref().unwrap_or_default());
         Ok((column(&self.dataset.field_prompt)?, column(&self.dataset.field_completion)?))
+    }
+
+    fn messages(&self, row: &SourceRow) -> Result<Vec<Message>, DataError> {
+        let dataset = self.dataset;
+        if dataset.field_prompt.is_some() {
+            let (prompt, completion) = self.columns(row)?;
+            let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
+            return Ok(vec![message("user", prompt), message(ASSISTANT, completion)]);
+        }
+        let one = |(i, message): (usize, &Value)| {
+            let wrong = |problem| DataError::Row { place: row.place.clone(), problem };
+            // Left out in silence, the model would learn to answer where it should call.
+            for field in ["tool_calls", "function_call"] {
+                let given =
+                    message.get(field).is_some_and(|value| !value.is_null() && *value != Value::Array(Vec::new()));
+                if given {
+                    return Err(wrong(RowProblem::MessagePart { message: i + 1, field }));
+                }
+            }
+            let text = |field: &String| {
+                let text = message.get(field).and_then(Value::as_str).map(str::to_owned);
+                text.ok_or_else(|| wrong(RowProblem::Message { message: i + 1, field: field.clone() }))
+            };
+            Ok(Message { role: text(&dataset.field_role)?, content: text(&dataset.field_content)? })
+        };
+        row.list(&dataset.field_messages)?.iter().enumerate().map(one).collect()
     }
 
     /// Prompt and completion tokenised apart, so that the boundary is one between tokens and generation sees the very
     /// tokens that training saw; then end of sequence.
-    fn prompt_completion(&self, prompt: &str, completion: &str) -> Result<Example, DataError> {
+    fn pair(&self, prompt: &str, completion: &str) -> Result<Example, DataError> {
         let mut ids: Vec<u32> = self.tokenizer.leading_id().into_iter().collect();
         ids.extend(self.tokenizer.encode(prompt)?.ids);
         let boundary = ids.len();
         ids.extend(self.tokenizer.encode(completion)?.ids);
         ids.push(self.tokenizer.eos().1);
         let supervised = (0..ids.len()).map(|i| i >= boundary || self.train_on_inputs).collect();
-        Ok(Example {
-            ids,
-            supervised,
-            prompt: boundary,
-            reference: completion.to_owned(),
-            prompt_text: prompt.to_owned(),
-            end_of_turn: (true, true),
-        })
+        let ends = vec![ids.len() - 1];
+        Ok(Example { ids, supervised, ends, straddles: false })
     }
 
-    fn messages(&self, row: &SourceRow) -> Result<Vec<Message>, DataError> {
-        let dataset = self.dataset;
-        if dataset.field_prompt.is_some() {
-            let (prompt, completion) = self.pair(row)?;
-            let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
-            return Ok(vec![message("user", prompt), message("assistant", completion)]);
-        }
-        let missing = || row.missing(&dataset.name, &dataset.field_messages);
-        let list = row.columns.get(&dataset.field_messages).and_then(Value::as_array).filter(|list| !list.is_empty()).ok_or_else(missing)?;
-        let wrong = |problem: String| DataError::Row { source_name: dataset.name.clone(), line: row.line, problem };
-        let one = |(i, message): (usize, &Value)| {
-            let text = |field: &String| {
-                let text = message.get(field).and_then(Value::as_str);
-                text.map(str::to_owned).ok_or_else(|| wrong(format!("message {} has no text `{field}`", i + 1)))
-            };
-            Ok(Message { role: text(&dataset.field_role)?, content: text(&dataset.field_content)? })
-        };
-        list.iter().enumerate().map(one).collect()
-    }
-
-    fn chat(&self, row: &SourceRow) -> Result<Example, DataError> {
-        let messages = self.messages(row)?;
-        let wrong = |problem: String| DataError::Template { source_name: self.dataset.name.clone(), line: row.line, problem };
-        let template = self.template.as_ref().ok_or_else(|| wrong("the source has no chat template".to_owned()))?;
+    fn render(&self, row: &SourceRow, messages: &[Message]) -> Result<Rendered, DataError> {
+        let wrong =
+            |problem: &TemplateProblem| DataError::Template { place: row.place.clone(), problem: problem.clone() };
+        let template = self.template.as_ref().map_err(wrong)?;
+        let every = self.dataset.train_on_eos == TrainOnEos::All || self.train_on_inputs;
         let trained = |message: &Message| self.dataset.roles_to_train.contains(&message.role);
-        let rendered = template.render_turns(&messages, |message| message.role == "assistant").map_err(wrong)?;
-        let encoded = self.tokenizer.encode(&rendered.text)?;
-        let mut supervised = vec![self.train_on_inputs; encoded.ids.len()];
-        let (mut exists, mut learned) = (false, false);
-        let last_trained = messages.iter().rposition(trained);
-        for (i, (message, turn)) in messages.iter().zip(&rendered.turns).enumerate() {
-            let inside = |k: usize| turn.body.contains(&encoded.starts[k]) && encoded.ends[k] > encoded.starts[k];
-            let tokens: Vec<usize> = (0..encoded.ids.len()).filter(|k| inside(*k)).collect();
-            // The turn ends with its last special token; what the template puts after that belongs to no one.
-            let end = tokens.iter().rev().copied().find(|k| self.tokenizer.is_special(encoded.ids[*k]));
-            let train_end = match self.dataset.train_on_eos {
+        template.render_turns(messages, trained, every).map_err(|problem| wrong(&problem))
+    }
+
+    /// The mask of a conversation. Of a trained turn the body is supervised, up to and with the token that ends the turn;
+    /// what the template puts after that belongs to no one.
+    fn mask(&self, rendered: &Rendered, encoded: Encoded) -> Example {
+        let mut supervised = vec![false; encoded.ids.len()];
+        let (mut ends, mut straddles) = (Vec::new(), false);
+        let last_trained = rendered.turns.iter().rposition(|turn| turn.trained);
+        for (i, turn) in rendered.turns.iter().enumerate() {
+            let tokens = encoded.within(&turn.body);
+            let end = self.tokenizer.turn_end(&rendered.text, &encoded, tokens.clone());
+            if turn.trained {
+                supervised[tokens.start..end.unwrap_or(tokens.end)].fill(true);
+                straddles |= encoded.straddles(turn.body.start);
+            }
+            let learned = match self.dataset.train_on_eos {
                 TrainOnEos::All => true,
-                TrainOnEos::Turn => trained(message),
+                TrainOnEos::Turn => turn.trained,
                 TrainOnEos::Last => last_trained == Some(i),
             };
-            for k in tokens {
-                if trained(message) && end.is_none_or(|end| k < end) {
-                    supervised[k] = true;
-                }
-            }
-            if let Some(end) = end {
-                supervised[end] = train_end || self.train_on_inputs;
-                exists |= trained(message);
-                learned |= train_end;
+            if let Some(end) = end.filter(|_| learned || self.train_on_inputs) {
+                supervised[end] = true;
+                ends.push(end);
             }
         }
-        let answer = messages.iter().rposition(|message| message.role == "assistant");
-        let boundary = answer.map_or(rendered.text.len(), |i| rendered.turns[i].body.start);
-        let prompt_text = rendered.text[..boundary].to_owned();
-        let prompt = encoded.starts.iter().take_while(|start| **start < boundary).count();
-        let reference = answer.map_or(String::new(), |i| messages[i].content.clone());
-        Ok(Example { ids: encoded.ids, supervised, prompt, reference, prompt_text, end_of_turn: (exists, learned) })
+        if self.train_on_inputs {
+            let end = ends.last().map_or(supervised.len(), |end| end + 1);
+            supervised[..end].fill(true);
+        }
+        Example { ids: encoded.ids, supervised, ends, straddles }
     }
 }
 
-/// The prompt of Stanford Alpaca, which models of that family were trained with.
+/// The prompt of Stanford Alpaca (`PROMPT_DICT` in `train.py` of tatsu-lab/stanford_alpaca), which models of that family
+/// were trained with. The answer follows the colon at once.
 fn alpaca(instruction: &str, input: &str) -> String {
+    let request = "Write a response that appropriately completes the request.\n\n### Instruction:\n";
     if input.is_empty() {
-        format!(
-            "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
-        )
-    } else {
-        format!(
-            "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-        )
+        return format!("Below is an instruction that describes a task. {request}{instruction}\n\n### Response:");
+    }
+    format!(
+        "Below is an instruction that describes a task, paired with an input that provides further context. {request}{instruction}\n\n### Input:\n{input}\n\n### Response:"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_prompts_of_stanford_alpaca() {
+        assert_eq!(
+            alpaca("Add.", ""),
+            "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Response:"
+        );
+        assert_eq!(
+            alpaca("Add.", "1, 2"),
+            "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1, 2\n\n### Response:"
+        );
     }
 }

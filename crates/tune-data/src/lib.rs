@@ -6,23 +6,29 @@
 //! - [`rows`]: JSON Lines, one row at a time
 //! - [`example`]: rows as token ids with a mask of what is supervised; [`template`] renders conversations
 //! - [`tokenizer`]: tokenizer, special tokens, chat template
+//! - [`length`]: what happens to an example that is too long; [`audit`]: what must not be trained on
 //! - [`permute`]: order without state; [`pack`]: rows and their hash chain; [`stream`]: any row by its number
-//! - [`prepare()`]: all of it, with an audit that fails closed
+//! - [`prepare()`]: all of it
 
+pub mod audit;
 mod error;
 pub mod example;
+mod fraction;
+pub mod length;
 pub mod pack;
 pub mod permute;
 mod prepare;
 pub mod rows;
-mod store;
-mod stream;
+pub mod store;
+pub mod stream;
 pub mod template;
 pub mod tokenizer;
 
-pub use error::DataError;
+pub use audit::{AuditReport, Warning};
+pub use error::{DataError, Place, RowProblem, TemplateProblem, TokenizerProblem};
+pub use example::EvalExample;
 pub use pack::{Row, RowToken, StreamHead};
-pub use prepare::{AuditReport, EvalExample, Prepared, prepare};
+pub use prepare::{Prepared, prepare};
 pub use store::TokenStore;
 pub use stream::{Share, Stream};
 pub use tokenizer::Tokenizer;

@@ -32,12 +32,16 @@ pub struct RowToken {
 
 impl Row {
     /// Adds an example as the next segment.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "ids are below 2^31, rows below 2^32")]
-    pub fn push(&mut self, ids: &[u32], supervised: &[bool]) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "ids are below 2^31, rows below 2^32"
+    )]
+    pub fn push(&mut self, ids: &[u32], supervised: impl IntoIterator<Item = bool>) {
         let segment = self.segment_ids.last().map_or(1, |last| last + 1);
         for (i, (id, supervised)) in ids.iter().zip(supervised).enumerate() {
             self.input_ids.push(*id);
-            self.labels.push(if *supervised && i > 0 { *id as i32 } else { -100 });
+            self.labels.push(if supervised && i > 0 { *id as i32 } else { -100 });
             self.position_ids.push(i as u32);
             self.segment_ids.push(segment);
         }
@@ -52,7 +56,11 @@ impl Row {
     /// The tokens as text.
     pub fn tokens<'a>(&'a self, tokenizer: &'a Tokenizer) -> impl Iterator<Item = RowToken> + 'a {
         let all = self.input_ids.iter().zip(&self.labels).zip(&self.segment_ids);
-        all.map(|((id, label), segment)| RowToken { text: tokenizer.token_text(*id), supervised: *label >= 0, segment: *segment })
+        all.map(|((id, label), segment)| RowToken {
+            text: tokenizer.token_text(*id),
+            supervised: *label >= 0,
+            segment: *segment,
+        })
     }
 }
 
@@ -140,13 +148,16 @@ mod tests {
     #[test]
     fn the_digest_of_a_row_is_fixed() {
         let mut row = Row::default();
-        row.push(&[5, 6, 7], &[true, false, true]);
-        row.push(&[8, 9], &[false, true]);
+        row.push(&[5, 6, 7], [true, false, true]);
+        row.push(&[8, 9], [false, true]);
         assert_eq!(row.labels, [-100, -100, 7, -100, 9]);
         assert_eq!((row.position_ids.clone(), row.segment_ids.clone()), (vec![0, 1, 2, 0, 1], vec![1, 1, 1, 2, 2]));
         let mut head = StreamHead::new();
         head.push(&row);
-        assert_eq!(head.digest().to_string(), "sha256:5b52de2775f6400878bd99d45a40000f07321a59979344d44039ae88070e6a7c");
+        assert_eq!(
+            head.digest().to_string(),
+            "sha256:5b52de2775f6400878bd99d45a40000f07321a59979344d44039ae88070e6a7c"
+        );
         let mut other = StreamHead::new();
         row.labels[2] = -100;
         other.push(&row);

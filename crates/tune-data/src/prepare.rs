@@ -1,41 +1,34 @@
 //! All of it in order: sources to a stream, held-out examples, and an audit that fails closed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tune_schema::Digest;
 use tune_schema::manifest::StreamFacts;
-use tune_schema::recipe::{Dataset, DatasetType, ExcessLengthStrategy, Recipe, ValSetSize};
+use tune_schema::recipe::{Dataset, DatasetType, Recipe, ValSetSize};
 use tune_schema::seed::{Seed, streams};
 
-use crate::example::{Example, ExampleBuilder};
+use crate::audit::{Audit, AuditReport, Warning};
+use crate::error::{DataError, Place};
+use crate::example::{EvalExample, ExampleBuilder};
+use crate::fraction::{millionths, nearest};
+use crate::length::{Fate, limit_length};
 use crate::pack::{Row, StreamHead};
 use crate::permute::Permutation;
-use crate::rows::for_each_row;
+use crate::rows::{SourceRow, for_each_row};
 use crate::store::TokenStore;
 use crate::stream::{Share, Stream};
-use crate::{DataError, Tokenizer};
-
-/// A held-out example to be answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EvalExample {
-    /// What the model is given.
-    pub prompt_ids: Vec<u32>,
-    /// The same as text.
-    pub prompt_text: String,
-    /// What it should answer.
-    pub reference_text: String,
-}
+use crate::tokenizer::Tokenizer;
 
 /// Prepared data.
 #[derive(Debug)]
 pub struct Prepared {
     /// The training rows.
     pub train: Stream,
-    /// One row for each held-out example, in order.
+    /// One row for each held-out example, in the order in which they were drawn: the first few are a sample of all.
     pub eval_rows: Vec<Row>,
-    /// The held-out examples that have a prompt, in order.
+    /// The held-out examples that have a prompt, in the same order.
     pub eval_examples: Vec<EvalExample>,
     /// What the audit counted.
     pub report: AuditReport,
@@ -43,54 +36,22 @@ pub struct Prepared {
     pub facts: StreamFacts,
 }
 
-/// What the audit counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AuditReport {
-    /// Examples of each source, by name.
-    pub examples: BTreeMap<String, u64>,
-    /// Tokens of all examples, and supervised ones.
-    pub tokens: u64,
-    /// See `tokens`.
-    pub supervised: u64,
-    /// Examples left out for their length.
-    pub dropped: u64,
-    /// Examples cut off.
-    pub truncated: u64,
-    /// How often each special token is supervised.
-    pub special: BTreeMap<String, u64>,
-    /// Held-out examples whose tokens are also trained on.
-    pub overlap: u64,
+/// Where an example comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Origin {
+    source: usize,
+    file: usize,
+    line: u64,
 }
 
-impl AuditReport {
-    /// The report for people.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.examples.iter().map(|(name, count)| format!("source {name}: {count} examples")).collect();
-        let share = 100.0 * self.supervised as f64 / self.tokens.max(1) as f64;
-        lines.push(format!("tokens: {}, supervised: {} ({share:.1} %)", self.tokens, self.supervised));
-        lines.push(format!("too long: {} dropped, {} truncated", self.dropped, self.truncated));
-        lines.extend(self.special.iter().map(|(token, count)| format!("special token {token}: supervised {count} times")));
-        lines.push(match self.overlap {
-            0 => "held-out examples that are also trained on: none".to_owned(),
-            n => format!("warning: {n} held-out examples are also trained on"),
-        });
-        lines
-    }
+/// The sources of a recipe with their files.
+struct Sources<'a> {
+    list: &'a [(Dataset, Vec<PathBuf>)],
+    recipe: &'a Recipe,
+    tokenizer: &'a Tokenizer,
 }
 
-/// All examples of all sources before they are split.
-#[derive(Default)]
-struct Collected {
-    examples: Vec<Example>,
-    /// Source of each example.
-    sources: Vec<usize>,
-    report: AuditReport,
-    turn_ends: (bool, bool),
-}
-
-/// Prepares the data of a recipe.
+/// Prepares the data of a recipe: `sources` are its data sets with the files of each.
 ///
 /// # Errors
 /// Anything that the audit refuses: see [`DataError`].
@@ -100,137 +61,153 @@ pub fn prepare(
     tokenizer: &Tokenizer,
     vocabulary: usize,
 ) -> Result<Prepared, DataError> {
-    let mut all = Collected::default();
-    for (number, (dataset, files)) in sources.iter().enumerate() {
-        collect(recipe, number, dataset, files, tokenizer, &mut all)?;
-        if let Some(id) = all.examples.iter().flat_map(|example| &example.ids).copied().find(|id| *id as usize >= vocabulary) {
-            return Err(DataError::Vocabulary { id, vocabulary });
-        }
-    }
-    let chat = sources.iter().any(|(dataset, _)| dataset.kind == DatasetType::ChatTemplate);
-    if chat && all.turn_ends == (true, false) {
-        return Err(DataError::NeverStops);
-    }
-    let held_out = held_out(recipe, all.examples.len());
-    let Collected { examples, sources: source_of, mut report, .. } = all;
-    let (mut store, mut shares) = (TokenStore::default(), Vec::new());
-    let (mut eval_rows, mut eval_examples) = (Vec::new(), Vec::new());
-    let mut trained: BTreeSet<Digest> = BTreeSet::new();
-    let identity = |example: &Example| Digest::of(&example.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
-    for (number, (dataset, _)) in sources.iter().enumerate() {
-        let first = index(store.len());
-        for (i, example) in examples.iter().enumerate().filter(|(i, _)| source_of[*i] == number && !held_out.contains(i)) {
-            let _ = i;
-            trained.insert(identity(example));
-            store.push(example);
-        }
-        shares.push(Share { first, count: index(store.len()) - first, weight: dataset.weight });
-    }
-    for i in &held_out {
-        let example = &examples[*i];
-        report.overlap += u64::from(trained.contains(&identity(example)));
-        let mut row = Row::default();
-        row.push(&example.ids, &example.supervised);
-        eval_rows.push(row);
-        if example.prompt > 0 {
-            eval_examples.push(EvalExample {
-                prompt_ids: example.ids[..example.prompt].to_vec(),
-                prompt_text: example.prompt_text.clone(),
-                reference_text: example.reference.clone(),
-            });
-        }
-    }
-    if store.is_empty() {
+    let sources = Sources { list: &sources, recipe, tokenizer };
+    let mut audit = Audit::new(tokenizer, vocabulary);
+    let (store, origins) = sources.tokenise(&mut audit)?;
+    let mut report = audit.finish();
+    let held_out = held_out(recipe, store.len());
+    let mut is_held_out = vec![false; store.len()];
+    held_out.iter().for_each(|i| is_held_out[*i] = true);
+    if held_out.len() == store.len() {
         return Err(DataError::NothingLeft { held_out: held_out.len() as u64, dropped: report.dropped });
     }
-    let train_examples = store.len() as u64;
-    let train = Stream::new(recipe, store, shares);
+    report.warnings.extend(sources.overlap(&store, &origins, &held_out, &is_held_out));
+    let eval_rows: Vec<Row> = held_out.iter().map(|i| row(&store, *i)).collect();
+    let eval_examples = sources.questions(&held_out.iter().map(|i| origins[*i]).collect::<Vec<_>>())?;
+    let mut shares: Vec<Share> =
+        sources.list.iter().map(|(dataset, _)| Share { examples: Vec::new(), weight: dataset.weight }).collect();
+    for (i, origin) in origins.iter().enumerate().filter(|(i, _)| !is_held_out[*i]) {
+        let number = u32::try_from(i).expect("there are less than 2^32 examples");
+        shares[origin.source].examples.push(number);
+    }
+    let train_examples = (store.len() - held_out.len()) as u64;
+    let train = Stream::new(recipe, store, shares)?;
     let facts = facts(&train, &eval_rows, train_examples, &report);
     Ok(Prepared { train, eval_rows, eval_examples, report, facts })
 }
 
-fn index(n: usize) -> u32 {
-    u32::try_from(n).expect("there are less than 2^32 examples")
+impl Sources<'_> {
+    /// Calls `each` with every row of a source.
+    fn rows(
+        &self,
+        source: usize,
+        mut each: impl FnMut(Origin, &SourceRow) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        let (dataset, files) = &self.list[source];
+        for (file, path) in files.iter().enumerate() {
+            let name =
+                if files.len() == 1 { dataset.name.clone() } else { format!("{}/{}", dataset.name, label(path)) };
+            let reader = BufReader::with_capacity(1 << 16, tune_fs::open(path)?);
+            for_each_row(&name, reader, |row| each(Origin { source, file, line: row.place.line }, &row))?;
+        }
+        Ok(())
+    }
+
+    /// All examples in tokens, checked and counted.
+    fn tokenise(&self, audit: &mut Audit<'_>) -> Result<(TokenStore, Vec<Origin>), DataError> {
+        let (mut store, mut origins) = (TokenStore::default(), Vec::new());
+        let (rule, limit) = (self.recipe.excess_length_strategy, self.recipe.sequence_len as usize);
+        for (source, (dataset, _)) in self.list.iter().enumerate() {
+            let builder = ExampleBuilder::new(dataset, self.tokenizer, self.recipe.train_on_inputs);
+            let mut count = 0_u64;
+            self.rows(source, |origin, row| {
+                count += 1;
+                let mut example = builder.build(row)?;
+                let fate = limit_length(rule, limit, &mut example, &row.place)?;
+                audit.example(&dataset.name, &row.place, &example, fate)?;
+                if fate != Fate::Dropped {
+                    store.push(&example.ids, &example.supervised);
+                    origins.push(origin);
+                }
+                Ok(())
+            })?;
+            if count == 0 {
+                return Err(DataError::Empty { source_name: dataset.name.clone() });
+            }
+            if dataset.kind == DatasetType::ChatTemplate {
+                audit.chat_source(&dataset.name)?;
+            }
+        }
+        Ok((store, origins))
+    }
+
+    /// The held-out rows as questions, in the order of `origins`. Reads the sources once more, so that the text of the
+    /// examples need not be kept.
+    fn questions(&self, origins: &[Origin]) -> Result<Vec<EvalExample>, DataError> {
+        let places: BTreeMap<Origin, usize> = origins.iter().enumerate().map(|(i, origin)| (*origin, i)).collect();
+        let mut questions = vec![None; origins.len()];
+        for (source, (dataset, _)) in self.list.iter().enumerate() {
+            if origins.iter().all(|origin| origin.source != source) {
+                continue;
+            }
+            let builder = ExampleBuilder::new(dataset, self.tokenizer, self.recipe.train_on_inputs);
+            self.rows(source, |origin, row| {
+                if let Some(place) = places.get(&origin) {
+                    questions[*place] = builder.question(row)?;
+                }
+                Ok(())
+            })?;
+        }
+        // Where examples are cut off, so would the prompt be: it is then no question.
+        let limit = self.recipe.sequence_len as usize;
+        Ok(questions
+            .into_iter()
+            .flatten()
+            .filter(|question| (1..=limit).contains(&question.prompt_ids.len()))
+            .collect())
+    }
+
+    /// Held-out examples that are also trained on.
+    fn overlap(
+        &self,
+        store: &TokenStore,
+        origins: &[Origin],
+        held_out: &[usize],
+        is_held_out: &[bool],
+    ) -> Option<Warning> {
+        if held_out.is_empty() {
+            return None;
+        }
+        let identity = |i: usize| Digest::of(&store.ids(i).iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+        let mut first = BTreeMap::new();
+        for i in (0..store.len()).filter(|i| !is_held_out[*i]) {
+            first.entry(identity(i)).or_insert(i);
+        }
+        let mut same = held_out.iter().filter_map(|i| first.get(&identity(*i)).map(|trained| (*i, *trained)));
+        let (held_out, trained) = same.next()?;
+        let place = |i: usize| {
+            let Origin { source, file, line } = origins[i];
+            let (dataset, files) = &self.list[source];
+            let several = files.len() > 1;
+            let source =
+                if several { format!("{}/{}", dataset.name, label(&files[file])) } else { dataset.name.clone() };
+            Place { source, line }
+        };
+        Some(Warning::Overlap { count: 1 + same.count() as u64, held_out: place(held_out), trained: place(trained) })
+    }
 }
 
-/// Reads a source, checks and counts its examples.
-fn collect(
-    recipe: &Recipe,
-    number: usize,
-    dataset: &Dataset,
-    files: &[PathBuf],
-    tokenizer: &Tokenizer,
-    all: &mut Collected,
-) -> Result<(), DataError> {
-    let builder = ExampleBuilder::new(dataset, tokenizer, recipe.train_on_inputs)?;
-    let limit = recipe.sequence_len as usize;
-    let name = &dataset.name;
-    let mut rows = 0_u64;
-    for file in files {
-        for_each_row(name, BufReader::new(tune_fs::open(file)?), |row| {
-            rows += 1;
-            let mut example = builder.build(&row)?;
-            let place = || (name.clone(), row.line);
-            if let (Some((bos, id)), [first, second, ..]) = (tokenizer.bos(), example.ids.as_slice()) {
-                if *first == id && *second == id {
-                    let (source_name, line) = place();
-                    return Err(DataError::DoubleBos { source_name, line, bos: bos.to_owned() });
-                }
-            }
-            let length = example.ids.len();
-            if length > limit {
-                match recipe.excess_length_strategy {
-                    ExcessLengthStrategy::Raise => {
-                        let (source_name, line) = place();
-                        return Err(DataError::TooLong { source_name, line, length, limit });
-                    }
-                    ExcessLengthStrategy::Drop => {
-                        all.report.dropped += 1;
-                        return Ok(());
-                    }
-                    ExcessLengthStrategy::Truncate => {
-                        all.report.truncated += 1;
-                        example.ids.truncate(limit);
-                        example.supervised.truncate(limit);
-                        example.prompt = example.prompt.min(limit);
-                    }
-                }
-            }
-            // The first token has nothing before it, so it is never predicted.
-            let supervised = example.supervised.iter().skip(1).filter(|s| **s).count() as u64;
-            if supervised == 0 {
-                let (source_name, line) = place();
-                return Err(DataError::NothingSupervised { source_name, line });
-            }
-            all.report.tokens += example.ids.len() as u64;
-            all.report.supervised += supervised;
-            for (id, _) in example.ids.iter().zip(&example.supervised).skip(1).filter(|(_, s)| **s) {
-                if tokenizer.is_special(*id) {
-                    *all.report.special.entry(tokenizer.token_text(*id)).or_default() += 1;
-                }
-            }
-            all.turn_ends.0 |= example.end_of_turn.0;
-            all.turn_ends.1 |= example.end_of_turn.1;
-            *all.report.examples.entry(name.clone()).or_default() += 1;
-            all.examples.push(example);
-            all.sources.push(number);
-            Ok(())
-        })?;
-    }
-    if rows == 0 {
-        return Err(DataError::Empty { source_name: name.clone() });
-    }
-    Ok(())
+/// A file's name without its folder, which is a matter of the machine.
+fn label(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Numbers of the held-out examples, in order: the first of a keyed permutation over all of them.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "counts of examples")]
-fn held_out(recipe: &Recipe, n: usize) -> BTreeSet<usize> {
+/// An example as a row of its own.
+fn row(store: &TokenStore, i: usize) -> Row {
+    let mut row = Row::default();
+    row.push(store.ids(i), store.supervised(i));
+    row
+}
+
+/// Numbers of the held-out examples: the first of a keyed permutation over all of them.
+#[expect(clippy::cast_possible_truncation, reason = "numbers of examples, which fit memory")]
+fn held_out(recipe: &Recipe, n: usize) -> Vec<usize> {
+    let n = n as u64;
     let count = match recipe.val_set_size {
-        ValSetSize::Rows(rows) => rows.min(n as u64),
-        ValSetSize::Share(share) => (share * n as f64).round() as u64,
+        ValSetSize::Rows(rows) => rows.min(n),
+        ValSetSize::Share(share) => nearest(millionths(share), n).max(1).min(n),
     };
-    let order = Permutation::new(n as u64, Seed(recipe.seed).stream(streams::SPLIT), 0);
+    let order = Permutation::new(n, Seed(recipe.seed).stream(streams::SPLIT), 0);
     (0..count).map(|i| order.get(i) as usize).collect()
 }
 

@@ -1,10 +1,11 @@
 //! JSON Lines, one row at a time.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use serde_json::{Map, Value};
 
-use crate::DataError;
+use crate::error::{DataError, Place, RowProblem};
 
 /// Longest line that is read.
 const LINE_LIMIT: u64 = 64 << 20;
@@ -12,8 +13,8 @@ const LINE_LIMIT: u64 = 64 << 20;
 /// A row with its place.
 #[derive(Debug, Clone)]
 pub struct SourceRow {
-    /// From 1.
-    pub line: u64,
+    /// Where it is.
+    pub place: Place,
     /// Columns.
     pub columns: Map<String, Value>,
 }
@@ -22,33 +23,59 @@ pub struct SourceRow {
 ///
 /// # Errors
 /// The first line that is no JSON object, with its place; or the first error of `each`.
-pub fn for_each_row(source: &str, mut reader: impl BufRead, mut each: impl FnMut(SourceRow) -> Result<(), DataError>) -> Result<(), DataError> {
+pub fn for_each_row(
+    source: &str,
+    reader: impl BufRead,
+    each: impl FnMut(SourceRow) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    read_lines(source, reader, LINE_LIMIT, each)
+}
+
+/// [`for_each_row`] with a limit on the bytes of a line.
+fn read_lines(
+    source: &str,
+    mut reader: impl BufRead,
+    limit: u64,
+    mut each: impl FnMut(SourceRow) -> Result<(), DataError>,
+) -> Result<(), DataError> {
     let mut buffer = Vec::new();
-    let mut line = 0;
-    loop {
+    for line in 1.. {
         buffer.clear();
-        line += 1;
-        let failed = |source_error| DataError::Read { source_name: source.to_owned(), line, source: source_error };
-        let wrong = |problem: String| DataError::Row { source_name: source.to_owned(), line, problem };
-        let n = std::io::Read::take(&mut reader, LINE_LIMIT).read_until(b'\n', &mut buffer).map_err(failed)?;
-        if n == 0 {
-            return Ok(());
+        let place = Place { source: source.to_owned(), line };
+        // One byte more than the limit, and two for the line's end.
+        let taken = std::io::Read::take(&mut reader, limit + 3).read_until(b'\n', &mut buffer);
+        match taken {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(source) => return Err(DataError::Read { place, source }),
         }
-        if n as u64 == LINE_LIMIT {
-            return Err(wrong(format!("the line is longer than {LINE_LIMIT} bytes")));
+        match parse(line, limit, &buffer) {
+            Ok(Some(columns)) => each(SourceRow { place, columns })?,
+            Ok(None) => {}
+            Err(problem) => return Err(DataError::Row { place, problem }),
         }
-        if line == 1 && buffer.starts_with(b"\xef\xbb\xbf") {
-            return Err(wrong("the file begins with a byte order mark: save it as plain UTF-8".to_owned()));
-        }
-        let text = std::str::from_utf8(&buffer).map_err(|error| wrong(format!("byte {} is not UTF-8", error.valid_up_to() + 1)))?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let value: Value = serde_json::from_str(text).map_err(|error| wrong(format!("column {}: {}", error.column(), json_problem(&error))))?;
-        match value {
-            Value::Object(columns) => each(SourceRow { line, columns })?,
-            _ => return Err(wrong("the line is JSON, but not an object".to_owned())),
-        }
+    }
+    Ok(())
+}
+
+/// The columns of a line, or nothing where it is blank.
+fn parse(line: u64, limit: u64, bytes: &[u8]) -> Result<Option<Map<String, Value>>, RowProblem> {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    if bytes.len() as u64 > limit {
+        return Err(RowProblem::LineTooLong { limit });
+    }
+    if line == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(RowProblem::ByteOrderMark);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| RowProblem::NotUtf8 { byte: error.valid_up_to() + 1 })?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(columns)) => Ok(Some(columns)),
+        Ok(other) => Err(RowProblem::NotAnObject { found: kind(&other) }),
+        Err(error) => Err(RowProblem::Json { column: error.column(), reason: json_problem(&error) }),
     }
 }
 
@@ -63,15 +90,37 @@ impl SourceRow {
     ///
     /// # Errors
     /// No such column, or one that is no text.
-    pub fn text(&self, source: &str, column: &str) -> Result<&str, DataError> {
-        self.columns.get(column).and_then(Value::as_str).ok_or_else(|| self.missing(source, column))
+    pub fn text(&self, column: &str) -> Result<&str, DataError> {
+        self.columns.get(column).and_then(Value::as_str).ok_or_else(|| self.missing(column, "text"))
+    }
+
+    /// The text in a column that may be absent or null.
+    ///
+    /// # Errors
+    /// A column that is there and no text.
+    pub fn optional_text(&self, column: &str) -> Result<Option<&str>, DataError> {
+        match self.columns.get(column) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.text(column).map(Some),
+        }
+    }
+
+    /// The list in a column, of at least one entry.
+    ///
+    /// # Errors
+    /// No such column, or one that is no such list.
+    pub fn list(&self, column: &str) -> Result<&[Value], DataError> {
+        let list = self.columns.get(column).and_then(Value::as_array).filter(|list| !list.is_empty());
+        list.map(Vec::as_slice).ok_or_else(|| self.missing(column, "list"))
     }
 
     /// The error that a column is missing.
-    #[must_use]
-    pub fn missing(&self, source: &str, column: &str) -> DataError {
-        let found: Vec<String> = self.columns.iter().map(|(name, value)| format!("`{name}` ({})", kind(value))).collect();
-        DataError::Column { source_name: source.to_owned(), line: self.line, column: column.to_owned(), found: found.join(", ") }
+    fn missing(&self, column: &str, expected: &'static str) -> DataError {
+        // Sorted, for the order of a JSON map depends on how `serde_json` was built.
+        let found: BTreeMap<_, _> = self.columns.iter().map(|(name, value)| (name, kind(value))).collect();
+        let found: Vec<String> = found.into_iter().map(|(name, kind)| format!("`{name}` ({kind})")).collect();
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        DataError::Column { place: self.place.clone(), column: column.to_owned(), expected, found }
     }
 }
 
@@ -79,10 +128,11 @@ fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
-        Value::Number(_) => "number",
+        Value::Number(_) => "a number",
         Value::String(_) => "text",
-        Value::Array(_) => "list",
-        Value::Object(_) => "object",
+        Value::Array(list) if list.is_empty() => "an empty list",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 
@@ -92,8 +142,8 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Vec<u64>, String> {
         let mut lines = Vec::new();
-        let result = for_each_row("s", bytes, |row| {
-            lines.push(row.line);
+        let result = read_lines("s", bytes, 32, |row| {
+            lines.push(row.place.line);
             Ok(())
         });
         result.map(|()| lines).map_err(|error| error.to_string())
@@ -101,15 +151,45 @@ mod tests {
 
     #[test]
     fn rows_and_their_lines() {
-        assert_eq!(read(b"{\"a\":1}\n\n {\"a\":2}").unwrap(), [1, 3]);
+        assert_eq!(read(b"{\"a\":1}\r\n\n {\"a\":2}").unwrap(), [1, 3]);
+        assert_eq!(read(b"").unwrap(), [0_u64; 0]);
     }
 
     #[test]
     fn the_broken_line_is_named() {
         let text = "{\"a\":1}\n".repeat(3016) + "{\"a\":\n" + &"{\"a\":1}\n".repeat(5);
-        assert_eq!(read(text.as_bytes()).unwrap_err(), "source `s`, line 3017: column 0: EOF while parsing a value");
-        assert!(read(b"[1]\n").unwrap_err().contains("not an object"));
-        assert!(read(b"{\"a\":\"\xff\"}\n").unwrap_err().contains("byte 7 is not UTF-8"));
-        assert!(read(b"\xef\xbb\xbf{}\n").unwrap_err().contains("byte order mark"));
+        assert_eq!(read(text.as_bytes()).unwrap_err(), "source `s`, line 3017: column 5: EOF while parsing a value");
+        assert!(read(b"[1]\n").unwrap_err().ends_with("the line is JSON, but a list, not an object"));
+        assert!(read(b"{\"a\":\"\xff\"}\n").unwrap_err().ends_with("byte 7 of the line is not UTF-8"));
+        assert!(read(b"\xef\xbb\xbf{}\n").unwrap_err().ends_with("line 1: the file begins with a byte order mark"));
+    }
+
+    #[test]
+    fn a_line_has_a_limit() {
+        let line = |n: usize| format!("{{\"a\":\"{}\"}}\r\n", "x".repeat(n - 8));
+        assert_eq!(read((line(32) + &line(32)).as_bytes()).unwrap(), [1, 2]);
+        assert_eq!(
+            read((line(32) + &line(33)).as_bytes()).unwrap_err(),
+            "source `s`, line 2: the line is longer than 32 bytes"
+        );
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_named_with_those_that_are() {
+        let error = |column: &str, list: bool| {
+            let mut text = String::new();
+            let row = br#"{"text":null,"b":[],"a":"x"}"#;
+            for_each_row("s", row.as_slice(), |row| {
+                let error = if list { row.list(column).err() } else { row.text(column).err() };
+                text = error.map_or_else(String::new, |error| error.to_string());
+                Ok(())
+            })
+            .unwrap();
+            text
+        };
+        assert_eq!(error("a", false), "");
+        let columns = "it has `a` (text), `b` (an empty list), `text` (null)";
+        assert_eq!(error("text", false), format!("source `s`, line 1: the row has no text column `text`; {columns}"));
+        assert_eq!(error("b", true), format!("source `s`, line 1: the row has no list column `b`; {columns}"));
     }
 }

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex};
 use tune_schema::recipe::Recipe;
 use tune_schema::seed::{Seed, streams};
 
+use crate::DataError;
+use crate::fraction::{ONE, millionths, nearest, rounded_up};
 use crate::pack::{Row, pack};
 use crate::permute::Permutation;
 use crate::store::TokenStore;
 
 /// How often the examples of one source are taken in an epoch.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Share {
     /// Its examples in the store.
-    pub first: u32,
-    /// See `first`.
-    pub count: u32,
-    /// Whole repeats, and the part of another.
+    pub examples: Vec<u32>,
+    /// Whole repeats, and the part of another; above 0.
     pub weight: f64,
 }
 
@@ -29,8 +29,7 @@ type Epoch = Arc<Vec<Vec<u32>>>;
 pub struct Stream {
     examples: TokenStore,
     shares: Vec<Share>,
-    shuffle: [u32; 2],
-    mix: [u32; 2],
+    seed: Seed,
     limit: usize,
     packing: bool,
     rows_per_step: u64,
@@ -41,19 +40,18 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of a recipe over `examples`, which must not be empty.
+    /// The stream of a recipe over `examples`.
     ///
     /// With `max_steps` there are that many whole steps, over as many epochs as it takes; otherwise `num_epochs` epochs,
     /// of the last one the fraction, rounded up to a row.
-    #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "row counts")]
-    pub fn new(recipe: &Recipe, examples: TokenStore, shares: Vec<Share>) -> Self {
-        let seed = Seed(recipe.seed);
+    ///
+    /// # Errors
+    /// Shares of which none comes to an example.
+    pub fn new(recipe: &Recipe, examples: TokenStore, shares: Vec<Share>) -> Result<Self, DataError> {
         let mut stream = Self {
             examples,
             shares,
-            shuffle: seed.stream(streams::SHUFFLE),
-            mix: seed.stream(streams::MIX),
+            seed: Seed(recipe.seed),
             limit: recipe.sequence_len as usize,
             packing: recipe.sample_packing,
             rows_per_step: recipe.rows_per_step(),
@@ -61,28 +59,25 @@ impl Stream {
             len: 0,
             recent: Mutex::new(None),
         };
-        let mut total = 0;
+        let epochs = millionths(recipe.num_epochs);
+        let steps = recipe.max_steps.map(|steps| steps.saturating_mul(stream.rows_per_step));
         for epoch in 0.. {
             let rows = stream.epoch(epoch).len() as u64;
-            let wanted = match recipe.max_steps {
-                Some(steps) => steps * stream.rows_per_step - total,
-                None => {
-                    let part = (recipe.num_epochs - epoch as f64).clamp(0.0, 1.0);
-                    (rows as f64 * part).ceil() as u64
-                }
+            if rows == 0 {
+                return Err(DataError::NothingTaken);
+            }
+            let before = epoch as u64 * ONE;
+            let (taken, done) = match steps {
+                Some(total) => (rows.min(total - stream.len), total - stream.len <= rows),
+                None => (rounded_up((epochs - before).min(ONE), rows), epochs - before <= ONE),
             };
-            total += rows.min(wanted);
-            stream.starts.push(total);
-            let done = match recipe.max_steps {
-                Some(_) => wanted <= rows,
-                None => recipe.num_epochs <= (epoch + 1) as f64,
-            };
+            stream.len += taken;
+            stream.starts.push(stream.len);
             if done {
                 break;
             }
         }
-        stream.len = total;
-        stream
+        Ok(stream)
     }
 
     /// Number of rows.
@@ -121,8 +116,8 @@ impl Stream {
         let plan = self.epoch(epoch);
         let mut row = Row::default();
         for example in &plan[(index - self.starts[epoch]) as usize] {
-            let (ids, supervised) = self.examples.get(*example as usize);
-            row.push(ids, supervised);
+            let example = *example as usize;
+            row.push(self.examples.ids(example), self.examples.supervised(example));
         }
         row
     }
@@ -138,24 +133,24 @@ impl Stream {
         plan
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of examples; epochs are few")]
+    /// Takes the examples of each source as often as its weight says, shuffles them, and packs them.
+    #[expect(clippy::cast_possible_truncation, reason = "numbers of examples, which fit memory")]
     fn plan(&self, epoch: usize) -> Vec<Vec<u32>> {
+        let tweak = u32::try_from(epoch).expect("there are less than 2^32 epochs");
         let mut taken: Vec<u32> = Vec::new();
-        for (number, share) in self.shares.iter().enumerate() {
-            let all = share.first..share.first + share.count;
-            for _ in 0..share.weight.floor() as u64 {
-                taken.extend(all.clone());
+        for (number, Share { examples, weight }) in self.shares.iter().enumerate() {
+            let weight = millionths(*weight);
+            for _ in 0..weight / ONE {
+                taken.extend(examples);
             }
-            let part = (share.weight.fract() * f64::from(share.count)).round() as u64;
-            if part > 0 {
-                // A stream of its own for each source, so that sources do not choose alike.
-                let key = [self.mix[0] ^ number as u32, self.mix[1]];
-                let order = Permutation::new(u64::from(share.count), key, epoch as u32);
-                taken.extend((0..part).map(|i| share.first + order.get(i) as u32));
-            }
+            // A stream of its own for each source, so that sources do not choose alike.
+            let key = self.seed.stream(&format!("{}/{number}", streams::MIX));
+            let order = Permutation::new(examples.len() as u64, key, tweak);
+            let part = nearest(weight % ONE, examples.len() as u64);
+            taken.extend((0..part).map(|i| examples[order.get(i) as usize]));
         }
-        let order = Permutation::new(taken.len() as u64, self.shuffle, epoch as u32);
+        let order = Permutation::new(taken.len() as u64, self.seed.stream(streams::SHUFFLE), tweak);
         let shuffled = (0..taken.len() as u64).map(|i| taken[order.get(i) as usize]);
-        pack(shuffled.map(|example| (example, self.examples.get(example as usize).0.len())), self.limit, self.packing)
+        pack(shuffled.map(|example| (example, self.examples.length(example as usize))), self.limit, self.packing)
     }
 }
