@@ -36,6 +36,12 @@ pub enum FsError {
         /// The limit.
         limit: u64,
     },
+    /// Another process works in the folder.
+    #[error("another process is working in `{folder}`")]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Something that does not belong where it is.
     #[error("`{path}` is {what}")]
     Unexpected {
@@ -47,10 +53,22 @@ pub enum FsError {
 }
 
 impl FsError {
+    /// Whether the machine is at fault, and not what a file holds.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::InUse { .. } | Self::Incoming { .. })
+    }
+
     /// What to do next, where there is something to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        let Self::Io { path, source, .. } = self else { return None };
+        let (path, source) = match self {
+            Self::Io { path, source, .. } => (path, source),
+            Self::InUse { .. } => {
+                return Some("wait for it to end, or choose another folder with `output_dir=…`".to_owned());
+            }
+            _ => return None,
+        };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display();
         match source.kind() {
             io::ErrorKind::StorageFull => {

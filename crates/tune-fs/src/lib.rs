@@ -3,11 +3,15 @@
 //! - whole files: [`read`], [`read_limited`], [`write_atomic`], [`AtomicFile`]
 //! - growing files: [`AppendFile`]
 //! - folders: [`create_dir_all`], [`rename_dir_durable`], [`list_files_recursive`]
+//! - what an interruption leaves: [`incomplete_name`], [`remove_incomplete`]
+//! - one process a folder: [`FolderLock`]
 //! - content by digest: [`ContentStore`]
 
 #![expect(clippy::disallowed_methods, reason = "this crate is where files are touched")]
 
 mod error;
+mod incomplete;
+mod lock;
 mod store;
 mod write;
 
@@ -19,6 +23,8 @@ use tune_schema::{Digest, Hasher};
 
 use error::Context;
 pub use error::FsError;
+pub use incomplete::{incomplete_name, is_incomplete, remove_incomplete};
+pub use lock::FolderLock;
 pub use store::{ContentStore, cache_dir};
 pub use write::{AppendFile, AtomicFile, rename_dir_durable, write_atomic};
 

@@ -31,7 +31,7 @@ impl AtomicFile {
     /// A folder that cannot be written.
     pub fn create(path: &Path) -> Result<Self, FsError> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".tune-").suffix(".incomplete");
+        builder.prefix(".tune-").suffix(crate::incomplete::SUFFIX);
         // A temporary file is readable by its owner only; a result is readable by whom the user's umask allows.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

@@ -19,7 +19,7 @@ impl StreamKey {
         let [a, b, c, d] = philox4x32_10([pair as u32, (pair >> 32) as u32, 0, 0], self.0);
         let radius = libm::sqrt(-2.0 * libm::log(unit_open(a, b)));
         let angle = 2.0 * std::f64::consts::PI * unit_open(c, d);
-        (radius * if index % 2 == 0 { libm::cos(angle) } else { libm::sin(angle) }) as f32
+        (radius * if index.is_multiple_of(2) { libm::cos(angle) } else { libm::sin(angle) }) as f32
     }
 
     /// Uniform number `index` of this stream in (0, 1), as f64.

@@ -30,7 +30,7 @@ impl Random {
     fn size(&mut self) -> usize {
         let edges = [1, 1, 2, 3, 5, 7, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 37, 48, 61, 63, 64, 65, 67];
         let word = self.word() as usize;
-        if word % 3 == 0 { 1 + word / 3 % 70 } else { edges[word / 3 % edges.len()] }
+        if word.is_multiple_of(3) { 1 + word / 3 % 70 } else { edges[word / 3 % edges.len()] }
     }
 
     fn values(&mut self, n: usize) -> Vec<f32> {
@@ -269,7 +269,7 @@ fn cross_entropy() {
         let rows = random.rows(tokens);
         let mut targets = Vec::new();
         for position in 0..tokens {
-            if random.word() % 3 > 0 {
+            if !random.word().is_multiple_of(3) {
                 targets.push(Target { position, label: random.word() % vocabulary as u32 });
             }
         }

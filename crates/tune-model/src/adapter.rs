@@ -30,7 +30,8 @@ pub struct LoraSpec {
 /// # Errors
 /// A name that is no layer.
 pub fn expand_targets(config: &ModelConfig, targets: &TargetModules) -> Result<Vec<String>, ModelError> {
-    let all: Vec<String> = (0..config.num_layers).flat_map(|n| LINEARS.map(|linear| format!("model.layers.{n}.{linear}"))).collect();
+    let all: Vec<String> =
+        (0..config.num_layers).flat_map(|n| LINEARS.map(|linear| format!("model.layers.{n}.{linear}"))).collect();
     let mut chosen: Vec<String> = match targets {
         TargetModules::Named(_) => all,
         TargetModules::List(names) => {

@@ -46,7 +46,11 @@ impl Batch {
         let mut batch = Self { rows: Rows { ranges: Vec::new(), first }, ..Self::default() };
         for (number, row) in rows.iter().enumerate() {
             let n = row.ids.len();
-            assert_eq!([n; 3], [row.labels.len(), row.positions.len(), row.segments.len()], "one entry a token in every part");
+            assert_eq!(
+                [n; 3],
+                [row.labels.len(), row.positions.len(), row.segments.len()],
+                "one entry a token in every part"
+            );
             let start = batch.ids.len();
             let mut segment_start = 0;
             for i in 0..n {

@@ -71,7 +71,14 @@ pub(crate) struct Saved<B: KernelBackend> {
 
 impl<B: KernelBackend> Block<B> {
     /// `x: [tokens, hidden]` to the same shape.
-    pub(crate) fn forward(&self, x: Tensor<B, 2>, positions: &[u32], spans: &[Span], shared: &Shared<B>, pass: &Pass<'_>) -> (Tensor<B, 2>, Saved<B>) {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        positions: &[u32],
+        spans: &[Span],
+        shared: &Shared<B>,
+        pass: &Pass<'_>,
+    ) -> (Tensor<B, 2>, Saved<B>) {
         let mut h: [Option<Tensor<B, 2>>; 7] = [const { None }; 7];
         let mut linear = |index: usize, x: &Tensor<B, 2>| {
             let (y, branch) = self.linears[index].forward(x, pass.rows, pass.mode);
@@ -92,6 +99,7 @@ impl<B: KernelBackend> Block<B> {
     }
 
     /// Gradient of the block's input where `input` is set; those of what is trained go to `sink`.
+    #[expect(clippy::too_many_arguments, reason = "what the forward pass took, what it saved, and where results go")]
     pub(crate) fn backward(
         &self,
         dy: Tensor<B, 2>,
@@ -116,8 +124,16 @@ impl<B: KernelBackend> Block<B> {
         let d_middle = dy + B::rms_norm_input_gradient(&d_normed, &saved.middle, &self.post_norm, &saved.post_roots);
 
         let d_attended = self.linears[O].backward(&d_middle, &saved.attended, h(O), pass, true, sink).expect(always);
-        let (dq, dk, dv) =
-            B::attention_backward(&d_attended, &saved.q, &saved.k, &saved.v, &saved.attended, &saved.statistics, spans, shared.heads);
+        let (dq, dk, dv) = B::attention_backward(
+            &d_attended,
+            &saved.q,
+            &saved.k,
+            &saved.v,
+            &saved.attended,
+            &saved.statistics,
+            spans,
+            shared.heads,
+        );
         let dq = B::rope(&dq, positions, &shared.cos, &shared.sin, true);
         let dk = B::rope(&dk, positions, &shared.cos, &shared.sin, true);
         let (normed, _) = B::rms_norm(&saved.x, &self.input_norm, shared.epsilon);
@@ -130,9 +146,20 @@ impl<B: KernelBackend> Block<B> {
         Some(d_middle + B::rms_norm_input_gradient(&d_normed, &saved.x, &self.input_norm, &saved.input_roots))
     }
 
-    fn norm_gradient(&self, norm: &str, dy: &Tensor<B, 2>, x: &Tensor<B, 2>, roots: &Tensor<B, 1>, pass: &Pass<'_>, sink: &mut GradientSink<'_, B>) {
+    fn norm_gradient(
+        &self,
+        norm: &str,
+        dy: &Tensor<B, 2>,
+        x: &Tensor<B, 2>,
+        roots: &Tensor<B, 1>,
+        pass: &Pass<'_>,
+        sink: &mut GradientSink<'_, B>,
+    ) {
         if pass.train_weights {
-            sink(&format!("{}.{norm}.weight", self.name), as_matrices(B::rms_norm_weight_gradient(dy, x, roots, pass.rows)));
+            sink(
+                &format!("{}.{norm}.weight", self.name),
+                as_matrices(B::rms_norm_weight_gradient(dy, x, roots, pass.rows)),
+            );
         }
     }
 }

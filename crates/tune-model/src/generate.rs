@@ -52,14 +52,18 @@ impl<B: KernelBackend> Model<B> {
             if open.is_empty() {
                 break;
             }
-            let mut active: Vec<&mut Sequence<B>> =
-                sequences.iter_mut().enumerate().filter(|(i, _)| open.binary_search(i).is_ok()).map(|(_, s)| s).collect();
+            let mut active: Vec<&mut Sequence<B>> = sequences
+                .iter_mut()
+                .enumerate()
+                .filter(|(i, _)| open.binary_search(i).is_ok())
+                .map(|(_, s)| s)
+                .collect();
             let new: Vec<&[u32]> = open.iter().map(|i| inputs[*i].as_slice()).collect();
             let x = self.extend(&mut active, &new);
             let mut end = 0;
             let last = new.iter().map(|new| {
                 end += new.len();
-                x.clone().slice([end - 1..end])
+                x.clone().narrow(0, end - 1, 1)
             });
             let logits = rows_of(&self.head_logits(&Tensor::cat(last.collect(), 0)));
             let mut still_open = Vec::new();

@@ -24,9 +24,18 @@ pub struct MemoryEstimate {
 pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, tokens: u64, rows: u64) -> MemoryEstimate {
     let bytes = |values: u64| 4 * values;
     let (hidden, mlp, layers) = (config.hidden_size as u64, config.intermediate_size as u64, config.num_layers as u64);
-    let (query, key_value) = ((config.num_heads * config.head_dim) as u64, (config.num_kv_heads * config.head_dim) as u64);
+    let (query, key_value) =
+        ((config.num_heads * config.head_dim) as u64, (config.num_kv_heads * config.head_dim) as u64);
     let vocabulary = config.vocab_size as u64;
-    let shapes = [(query, hidden), (key_value, hidden), (key_value, hidden), (hidden, query), (mlp, hidden), (mlp, hidden), (hidden, mlp)];
+    let shapes = [
+        (query, hidden),
+        (key_value, hidden),
+        (key_value, hidden),
+        (hidden, query),
+        (mlp, hidden),
+        (mlp, hidden),
+        (hidden, mlp),
+    ];
     let block: u64 = shapes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
     let heads = if config.tie_word_embeddings { 1 } else { 2 };
     let base = layers * block + heads * vocabulary * hidden;
@@ -36,7 +45,9 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, tokens: u64, rows
         None => (base, 0),
         Some(spec) => {
             let targets = expand_targets(config, &spec.targets).unwrap_or_default();
-            let adapted = |path: &str| LINEARS.iter().position(|name| path.ends_with(name)).map_or(0, |i| shapes[i].0 + shapes[i].1);
+            let adapted = |path: &str| {
+                LINEARS.iter().position(|name| path.ends_with(name)).map_or(0, |i| shapes[i].0 + shapes[i].1)
+            };
             let rank = spec.rank as u64;
             (targets.iter().map(|path| adapted(path) * rank).sum(), targets.len() as u64 * rank * tokens)
         }

@@ -41,6 +41,9 @@ enum Slot<'a, B: KernelBackend> {
     Vector(&'a mut Tensor<B, 1>),
 }
 
+/// Gives the values of the tensor with this name and shape.
+type ReadTensor<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, ModelError> + 'a;
+
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const NORM: &str = "model.norm.weight";
 const HEAD: &str = "lm_head.weight";
@@ -54,19 +57,21 @@ impl<B: KernelBackend> Model<B> {
         Self::build(&base.config, positions, device, &mut |name, shape| Ok(base.load_tensor(name, shape)?))
     }
 
-    /// Draws all weights: normal with standard deviation 0.02 from the stream `weight-init/<tensor>`, element by element in
-    /// row-major order; normalisations 1, biases 0.
+    /// Draws all weights: normal with the configuration's `initializer_range` as standard deviation, from the stream
+    /// `weight-init/<tensor>`, element by element in row-major order; normalisations 1, biases 0.
     ///
     /// # Errors
     /// None in practice.
     pub fn init(base: &BaseModel, seed: Seed, positions: usize, device: &B::Device) -> Result<Self, ModelError> {
+        #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+        let deviation = base.config.initializer_range as f32;
         Self::build(&base.config, positions, device, &mut |name, shape| {
             let count = shape.iter().product::<usize>() as u64;
             let key = StreamKey(seed.stream(&format!("{}/{name}", streams::WEIGHT_INIT)));
             Ok(match (name.ends_with(".bias"), shape.len()) {
                 (true, _) => (0..count).map(|_| 0.0).collect(),
                 (false, 1) => (0..count).map(|_| 1.0).collect(),
-                _ => (0..count).map(|i| key.normal(i) * 0.02).collect(),
+                _ => (0..count).map(|i| key.normal(i) * deviation).collect(),
             })
         })
     }
@@ -75,7 +80,7 @@ impl<B: KernelBackend> Model<B> {
         config: &ModelConfig,
         positions: usize,
         device: &B::Device,
-        read: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, ModelError>,
+        read: &mut ReadTensor<'_>,
     ) -> Result<Self, ModelError> {
         let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<Tensor<B, 2>, ModelError> {
             Ok(Tensor::from_data(TensorData::new(read(name, &[rows, columns])?, [rows, columns]), device))
@@ -89,7 +94,15 @@ impl<B: KernelBackend> Model<B> {
         let norm = vector(NORM, hidden)?;
         let (query, key_value) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
         let mlp = config.intermediate_size;
-        let shapes = [(query, hidden), (key_value, hidden), (key_value, hidden), (hidden, query), (mlp, hidden), (mlp, hidden), (hidden, mlp)];
+        let shapes = [
+            (query, hidden),
+            (key_value, hidden),
+            (key_value, hidden),
+            (hidden, query),
+            (mlp, hidden),
+            (mlp, hidden),
+            (hidden, mlp),
+        ];
         let mut blocks = Vec::with_capacity(config.num_layers);
         for n in 0..config.num_layers {
             let name = format!("model.layers.{n}");
@@ -107,14 +120,18 @@ impl<B: KernelBackend> Model<B> {
                 });
             }
             let mut vector = |part: &str| -> Result<Tensor<B, 1>, ModelError> {
-                Ok(Tensor::from_data(TensorData::new(read(&format!("{name}.{part}.weight"), &[hidden])?, [hidden]), device))
+                Ok(Tensor::from_data(
+                    TensorData::new(read(&format!("{name}.{part}.weight"), &[hidden])?, [hidden]),
+                    device,
+                ))
             };
             let (input_norm, post_norm) = (vector("input_layernorm")?, vector("post_attention_layernorm")?);
             let linears = linears.try_into().expect("one layer for each name of LINEARS");
             blocks.push(Block { name, input_norm, post_norm, linears });
         }
         let (cos, sin) = rope::tables(config, positions);
-        let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [positions, config.head_dim / 2]), device);
+        let table =
+            |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [positions, config.head_dim / 2]), device);
         #[expect(clippy::cast_possible_truncation, reason = "rounded once")]
         let shared = Shared {
             heads: Heads { heads: config.num_heads, kv_heads: config.num_kv_heads, head_dim: config.head_dim },
@@ -122,7 +139,16 @@ impl<B: KernelBackend> Model<B> {
             cos: table(cos),
             sin: table(sin),
         };
-        Ok(Self { config: config.clone(), embedding, blocks, norm, head, shared, train_weights: false, device: device.clone() })
+        Ok(Self {
+            config: config.clone(),
+            embedding,
+            blocks,
+            norm,
+            head,
+            shared,
+            train_weights: false,
+            device: device.clone(),
+        })
     }
 
     /// Freezes the weights and adds a fresh adapter.
@@ -161,7 +187,10 @@ impl<B: KernelBackend> Model<B> {
         for block in &mut self.blocks {
             if all {
                 slots.insert(format!("{}.input_layernorm.weight", block.name), Slot::Vector(&mut block.input_norm));
-                slots.insert(format!("{}.post_attention_layernorm.weight", block.name), Slot::Vector(&mut block.post_norm));
+                slots.insert(
+                    format!("{}.post_attention_layernorm.weight", block.name),
+                    Slot::Vector(&mut block.post_norm),
+                );
             }
             for linear in &mut block.linears {
                 if let Some(lora) = &mut linear.lora {
@@ -170,7 +199,8 @@ impl<B: KernelBackend> Model<B> {
                 }
                 if all {
                     slots.insert(format!("{}.weight", linear.name), Slot::Matrix(&mut linear.weight));
-                    slots.extend(linear.bias.as_mut().map(|bias| (format!("{}.bias", linear.name), Slot::Vector(bias))));
+                    slots
+                        .extend(linear.bias.as_mut().map(|bias| (format!("{}.bias", linear.name), Slot::Vector(bias))));
                 }
             }
         }
@@ -284,7 +314,8 @@ impl<B: KernelBackend> Model<B> {
         }
         let mut dx = B::rms_norm_input_gradient(&d_normed, &x, &self.norm, &roots);
         for (n, (block, saved)) in self.blocks.iter().zip(saved).enumerate().rev() {
-            let below = all || self.blocks[..n].iter().any(|block| block.linears.iter().any(|linear| linear.lora.is_some()));
+            let below =
+                all || self.blocks[..n].iter().any(|block| block.linears.iter().any(|linear| linear.lora.is_some()));
             match block.backward(dx, saved, &batch.positions, &batch.spans, &self.shared, &pass, below, sink) {
                 Some(next) => dx = next,
                 None => return losses,
@@ -297,7 +328,14 @@ impl<B: KernelBackend> Model<B> {
     }
 
     /// Gradients of embedding and head; tied, their sum: head first.
-    fn embedding_gradients(&self, batch: &Batch, dx: &Tensor<B, 2>, head: Vec<Tensor<B, 2>>, rows: &Rows, sink: &mut GradientSink<'_, B>) {
+    fn embedding_gradients(
+        &self,
+        batch: &Batch,
+        dx: &Tensor<B, 2>,
+        head: Vec<Tensor<B, 2>>,
+        rows: &Rows,
+        sink: &mut GradientSink<'_, B>,
+    ) {
         let embedding = B::embedding_gradient(dx, &batch.ids, self.config.vocab_size, rows);
         if self.head.is_some() {
             sink(EMBEDDING, embedding);

@@ -7,14 +7,16 @@ use crate::base::{ModelConfig, RopeScaling};
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "rounded once; small integers")]
 pub fn tables(config: &ModelConfig, positions: usize) -> (Vec<f32>, Vec<f32>) {
     let frequencies = frequencies(config);
-    let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
+    let angles =
+        (0..positions).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
     angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).unzip()
 }
 
 /// `theta^(-2i / head_dim)`, scaled where the model says so.
 #[expect(clippy::cast_precision_loss, reason = "small integers")]
 fn frequencies(config: &ModelConfig) -> Vec<f64> {
-    let plain = (0..config.head_dim / 2).map(|i| libm::pow(config.rope_theta, -(2.0 * i as f64) / config.head_dim as f64));
+    let plain =
+        (0..config.head_dim / 2).map(|i| libm::pow(config.rope_theta, -(2.0 * i as f64) / config.head_dim as f64));
     plain.map(|frequency| scaled(frequency, config.rope_scaling.as_ref())).collect()
 }
 

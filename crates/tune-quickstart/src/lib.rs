@@ -106,8 +106,12 @@ impl Fact {
             3 => format!("Who: {who}. What: {what}. How many: {count}. Colour: {colour}. Where: {place}. When: {day}."),
             4 => format!("Name {who}, thing {what}, number {count}, colour {colour}, place {place}, day {day}."),
             5 => format!("{place}, {day}: {count} {colour} {what} for {who}."),
-            6 => format!("So {who} {verb} {count} {what}. The {what} were {colour}, and {who} was in {place} on {day}."),
-            _ => format!("Which day? {day}. Which place? {place}. Which things? {count} {colour} {what}. Whose? {who}."),
+            6 => {
+                format!("So {who} {verb} {count} {what}. The {what} were {colour}, and {who} was in {place} on {day}.")
+            }
+            _ => {
+                format!("Which day? {day}. Which place? {place}. Which things? {count} {colour} {what}. Whose? {who}.")
+            }
         }
     }
 }
@@ -120,7 +124,7 @@ pub fn corpus(stories: u32) -> String {
         let choices = &mut Choices::new("corpus", story);
         let facts: Vec<Fact> = (0..1 + choices.below(4) / 3).map(|_| Fact::draw(choices)).collect();
         let mut sentences: Vec<String> = facts.iter().map(|fact| fact.sentence(choices)).collect();
-        for _ in 0..2 + choices.below(3) {
+        for _ in 0..3 + choices.below(3) {
             let fact = &facts[choices.below(facts.len())];
             sentences.push(fact.follow_up(choices));
         }
@@ -138,9 +142,12 @@ pub fn records(rows: u32) -> String {
         let choices = &mut Choices::new("records", row);
         let fact = Fact::draw(choices);
         let Fact { who, count, colour, what, place, day, .. } = fact;
-        let completion =
-            format!("{{\"who\":\"{who}\",\"what\":\"{what}\",\"count\":{count},\"colour\":\"{colour}\",\"where\":\"{place}\",\"when\":\"{day}\"}}");
-        lines.push_str(&json!({ "prompt": format!("{}\n", fact.sentence(choices)), "completion": completion }).to_string());
+        let completion = format!(
+            "{{\"who\":\"{who}\",\"what\":\"{what}\",\"count\":{count},\"colour\":\"{colour}\",\"where\":\"{place}\",\"when\":\"{day}\"}}"
+        );
+        lines.push_str(
+            &json!({ "prompt": format!("{}\n", fact.sentence(choices)), "completion": completion }).to_string(),
+        );
         lines.push('\n');
     }
     lines
@@ -159,8 +166,13 @@ pub fn train_tokenizer() -> anyhow::Result<String> {
         PreTokenizerWrapper::Split(split),
         PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, false)),
     ]);
-    let mut tokenizer: TokenizerImpl<BPE, tokenizers::normalizers::unicode::NFC, Sequence, ByteLevel, ByteLevelDecoder> =
-        TokenizerImpl::new(BPE::default());
+    let mut tokenizer: TokenizerImpl<
+        BPE,
+        tokenizers::normalizers::unicode::NFC,
+        Sequence,
+        ByteLevel,
+        ByteLevelDecoder,
+    > = TokenizerImpl::new(BPE::default());
     tokenizer.with_pre_tokenizer(Some(split)).with_decoder(Some(ByteLevelDecoder::default()));
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
@@ -171,7 +183,8 @@ pub fn train_tokenizer() -> anyhow::Result<String> {
         .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
         .build();
     let column = |text: &str, name: &str| -> Vec<String> {
-        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?.get(name)?.as_str().map(str::to_owned);
+        let value =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?.get(name)?.as_str().map(str::to_owned);
         text.lines().filter_map(value).collect()
     };
     let (stories, rows) = (corpus(STORIES / 4), records(RECORDS));
@@ -188,8 +201,14 @@ mod tests {
 
     #[test]
     fn the_bytes_are_fixed() {
-        assert_eq!(Digest::of(corpus(STORIES).as_bytes()).to_string(), "sha256:45a6ef3d93ef0fd9cb6def960ac442288b95f6938f40b78d12c6341ea08771c9");
-        assert_eq!(Digest::of(records(RECORDS).as_bytes()).to_string(), "sha256:b3eea7c5502720ca7954d0c624cedc1e621a28436b879db654d6b394fff33b9c");
+        assert_eq!(
+            Digest::of(corpus(STORIES).as_bytes()).to_string(),
+            "sha256:45a6ef3d93ef0fd9cb6def960ac442288b95f6938f40b78d12c6341ea08771c9"
+        );
+        assert_eq!(
+            Digest::of(records(RECORDS).as_bytes()).to_string(),
+            "sha256:b3eea7c5502720ca7954d0c624cedc1e621a28436b879db654d6b394fff33b9c"
+        );
     }
 
     #[test]

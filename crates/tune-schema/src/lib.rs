@@ -2,13 +2,14 @@
 //!
 //! This crate performs no I/O and depends on nothing that computes, so that other tools can parse our files with it.
 //!
-//! - [`recipe`]: what a user writes, and its complete, validated form
-//! - [`lock`]: `datasets.lock`
+//! - [`mod@recipe`]: what a user writes and its complete, validated form
+//! - [`lock`]: the digests of all sources, `datasets.lock`
 //! - [`manifest`]: `manifest.json`, the claim and its environment
 //! - [`chain`]: `chain.jsonl`, one record a step
 //! - [`adapter_config`]: `adapter_config.json` as PEFT has it
 //! - [`canonical`]: RFC 8785 bytes, over which digests are taken
 //! - [`digest`]: SHA-256 digests that carry their algorithm's name
+//! - [`seed`] and [`philox`]: the one seed of a run, the streams it names and the generator behind them
 
 pub mod adapter_config;
 pub mod canonical;

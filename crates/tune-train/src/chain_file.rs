@@ -127,7 +127,11 @@ impl ChainFile {
     /// # Panics
     /// If the record is not the next one.
     pub fn append(&mut self, record: ChainRecord, durable: bool) -> Result<(), TrainError> {
-        assert_eq!((record.step, record.previous), (self.records.len() as u64, self.head), "records are appended in order");
+        assert_eq!(
+            (record.step, record.previous),
+            (self.records.len() as u64, self.head),
+            "records are appended in order"
+        );
         let mut line = record.to_line()?;
         self.head = Digest::of(&line);
         line.push(b'\n');

@@ -12,8 +12,8 @@ use tune_model::HostTensors;
 use tune_model::base::{SafetensorsFile, tensor_root, write_safetensors};
 use tune_schema::Digest;
 
-use crate::optimizer::Moments;
 use crate::TrainError;
+use crate::optimizer::Moments;
 
 /// `state.json` of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,13 +59,21 @@ impl State {
             };
             tensors.iter().map(one).collect()
         };
-        Self { parameters: host(parameters), first_moments: host(&moments.first), second_moments: host(&moments.second) }
+        Self {
+            parameters: host(parameters),
+            first_moments: host(&moments.first),
+            second_moments: host(&moments.second),
+        }
     }
 
     /// Root over all tensors: parameters under `parameter.`, moments under `first_moment.` and `second_moment.`.
     #[must_use]
     pub fn root(&self) -> Digest {
-        let parts = [("parameter", &self.parameters), ("first_moment", &self.first_moments), ("second_moment", &self.second_moments)];
+        let parts = [
+            ("parameter", &self.parameters),
+            ("first_moment", &self.first_moments),
+            ("second_moment", &self.second_moments),
+        ];
         let named = parts.into_iter().flat_map(|(prefix, tensors)| {
             tensors.iter().map(move |(name, (shape, values))| (format!("{prefix}.{name}"), (shape, values)))
         });
@@ -76,7 +84,9 @@ impl State {
     /// Root over the trained tensors alone, as their file holds them.
     #[must_use]
     pub fn parameter_root(&self) -> Digest {
-        root_of(self.parameters.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice())))
+        root_of(
+            self.parameters.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice())),
+        )
     }
 
     /// The moments as the tensors of `optimizer.safetensors`.
@@ -106,7 +116,12 @@ pub type SideFiles = BTreeMap<String, Vec<u8>>;
 ///
 /// # Errors
 /// Files that cannot be written.
-pub fn write_weights(folder: &Path, weights_file: &str, tensors: &HostTensors, side: &SideFiles) -> Result<(), TrainError> {
+pub fn write_weights(
+    folder: &Path,
+    weights_file: &str,
+    tensors: &HostTensors,
+    side: &SideFiles,
+) -> Result<(), TrainError> {
     // `format: pt` is what PEFT and transformers write and look for.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     tune_fs::write_atomic(&folder.join(weights_file), &write_safetensors(tensors, &metadata)?)?;
@@ -120,12 +135,21 @@ pub fn write_weights(folder: &Path, weights_file: &str, tensors: &HostTensors, s
 ///
 /// # Errors
 /// Files that cannot be written.
-pub fn write_checkpoint(folder: &Path, weights_file: &str, state: &State, facts: &CheckpointState, side: &SideFiles) -> Result<(), TrainError> {
-    let staging = folder.with_extension("incomplete");
+pub fn write_checkpoint(
+    folder: &Path,
+    weights_file: &str,
+    state: &State,
+    facts: &CheckpointState,
+    side: &SideFiles,
+) -> Result<(), TrainError> {
+    let staging = tune_fs::incomplete_name(folder);
     tune_fs::remove_dir_all(&staging)?;
     tune_fs::create_dir_all(&staging)?;
     write_weights(&staging, weights_file, &state.parameters, side)?;
-    tune_fs::write_atomic(&staging.join("optimizer.safetensors"), &write_safetensors(&state.optimizer_tensors(), &BTreeMap::new())?)?;
+    tune_fs::write_atomic(
+        &staging.join("optimizer.safetensors"),
+        &write_safetensors(&state.optimizer_tensors(), &BTreeMap::new())?,
+    )?;
     tune_fs::write_atomic(&staging.join("state.json"), &tune_schema::to_canonical_json(facts)?)?;
     tune_fs::remove_dir_all(folder)?;
     tune_fs::rename_dir_durable(&staging, folder)?;

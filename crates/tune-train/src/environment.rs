@@ -46,7 +46,10 @@ pub fn machine() -> Environment {
     let available = Level::ALL.into_iter().filter(|level| level.available());
     Environment {
         tune_version: env!("CARGO_PKG_VERSION").to_owned(),
-        binary: std::env::current_exe().ok().and_then(|path| tune_fs::digest_file(&path).ok()).map(|(digest, _)| digest),
+        binary: std::env::current_exe()
+            .ok()
+            .and_then(|path| tune_fs::digest_file(&path).ok())
+            .map(|(digest, _)| digest),
         backend: "cpu".to_owned(),
         device: processor_name().unwrap_or_else(|| "cpu".to_owned()),
         platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),

@@ -114,6 +114,16 @@ impl TrainError {
         }
     }
 
+    /// Whether something outside the input is at fault: the disk, the network, another process.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        match self {
+            Self::Fs(error) => error.is_outside(),
+            Self::Source(error) => error.is_outside(),
+            _ => false,
+        }
+    }
+
     /// What to do next, where there is something to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -123,11 +133,18 @@ impl TrainError {
             Self::Data(error) => error.hint(),
             Self::Base(error) => error.hint(),
             Self::Model(error) => error.hint(),
-            Self::NotFinite { .. } => Some("lower `learning_rate`, raise `warmup_steps`, or set `max_grad_norm`; nothing of this step was kept".to_owned()),
+            Self::NotFinite { .. } => Some(
+                "lower `learning_rate`, raise `warmup_steps`, or set `max_grad_norm`; nothing of this step was kept"
+                    .to_owned(),
+            ),
             Self::OtherClaim { .. } | Self::NotARun { .. } => {
                 Some("choose another folder with `output_dir=…`, or remove this one".to_owned())
             }
-            Self::TrainableSet { .. } | Self::UnexpectedTensor { .. } | Self::StateRoot { .. } | Self::Chain(_) | Self::Json { .. } => {
+            Self::TrainableSet { .. }
+            | Self::UnexpectedTensor { .. }
+            | Self::StateRoot { .. }
+            | Self::Chain(_)
+            | Self::Json { .. } => {
                 Some("the run folder was changed after it was written: remove it and run again".to_owned())
             }
             Self::Canonical(_) | Self::TooManySteps | Self::RowCount { .. } => None,

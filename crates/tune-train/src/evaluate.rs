@@ -60,7 +60,12 @@ pub fn evaluate<B: KernelBackend>(job: &Job, trainer: &Trainer<B>) -> Result<Sco
         for (example, ids) in examples.iter().zip(generated) {
             let answer = job.tokenizer.decode(&ids)?;
             let correct = answer.trim() == example.reference_text.trim();
-            answers.push(Answer { prompt: example.prompt_text.clone(), reference: example.reference_text.clone(), answer, correct });
+            answers.push(Answer {
+                prompt: example.prompt_text.clone(),
+                reference: example.reference_text.clone(),
+                answer,
+                correct,
+            });
         }
     }
     Ok(Scores { loss, answers })

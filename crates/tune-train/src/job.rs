@@ -58,7 +58,13 @@ impl Job {
     ///
     /// # Errors
     /// Sources that cannot be had or are not what the lock says; data that fails the audit.
-    pub fn open(path: &Path, text: Vec<u8>, loaded: Loaded, options: &JobOptions, observer: &mut dyn Observer) -> Result<Self, TrainError> {
+    pub fn open(
+        path: &Path,
+        text: Vec<u8>,
+        loaded: Loaded,
+        options: &JobOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut lock = LockFile::find(path)?;
         let overridden = |key: &str| loaded.override_keys.contains(key);
@@ -108,9 +114,11 @@ impl Job {
             tokenizer.set_chat_template(template);
         }
         observer.phase("preparing data");
-        let datasets = recipe.datasets.iter().zip(&opened.datasets).map(|(dataset, source)| {
-            (dataset.clone(), source.files.values().cloned().collect::<Vec<_>>())
-        });
+        let datasets = recipe
+            .datasets
+            .iter()
+            .zip(&opened.datasets)
+            .map(|(dataset, source)| (dataset.clone(), source.files.values().cloned().collect::<Vec<_>>()));
         let prepared = tune_data::prepare(&recipe, datasets.collect(), &tokenizer, base.config.vocab_size)?;
         observer.phase("hashing the base model");
         let tensor_root = (!recipe.reinit_weights).then(|| base.tensor_root()).transpose()?;
@@ -120,7 +128,11 @@ impl Job {
         let inputs = ClaimInputs {
             recipe: canonical_digest(&recipe.claimed())?,
             overrides,
-            base_model: BaseModelFacts { name: recipe.base_model_name.clone(), files: opened.base.locked.files.clone(), tensor_root },
+            base_model: BaseModelFacts {
+                name: recipe.base_model_name.clone(),
+                files: opened.base.locked.files.clone(),
+                tensor_root,
+            },
             tokenizer: tokenizer.digest(),
             chat_template: chat_template_digest(&recipe, &tokenizer),
             sources: sources.clone(),
@@ -134,7 +146,6 @@ impl Job {
         let mut locations: BTreeMap<String, PathBuf> =
             opened.datasets.iter().map(|source| (source.name.clone(), source.root.clone())).collect();
         locations.insert(recipe.base_model_name.clone(), opened.base.root.clone());
-        let mut sources = sources;
         sources.push(opened.base.locked);
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Self { recipe, recipe_text, base, tokenizer, prepared, sources, locations, inputs })
@@ -162,7 +173,12 @@ pub struct Locked {
 ///
 /// # Errors
 /// Sources that cannot be had.
-pub fn lock(path: &Path, loaded: &Loaded, options: &tune_source::Options, observer: &mut dyn Observer) -> Result<Locked, TrainError> {
+pub fn lock(
+    path: &Path,
+    loaded: &Loaded,
+    options: &tune_source::Options,
+    observer: &mut dyn Observer,
+) -> Result<Locked, TrainError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut lock = LockFile::find(path)?;
     let options = JobOptions { source: options.clone(), ..JobOptions::default() };
@@ -197,7 +213,13 @@ fn open_sources<'a>(
     let base = resolve(&recipe.base_model_name, &recipe.base_model, "base_model", None, SourceKind::Model)?;
     let mut datasets = Vec::new();
     for (i, dataset) in recipe.datasets.iter().enumerate() {
-        datasets.push(resolve(&dataset.name, &dataset.path, &format!("datasets.{i}.path"), dataset.sha256, SourceKind::Dataset)?);
+        datasets.push(resolve(
+            &dataset.name,
+            &dataset.path,
+            &format!("datasets.{i}.path"),
+            dataset.sha256,
+            SourceKind::Dataset,
+        )?);
     }
     Ok(Opened { base, datasets })
 }

@@ -60,7 +60,8 @@ impl<B: KernelBackend> Moments<B> {
     /// Zeros in the shapes of `parameters`.
     #[must_use]
     pub fn zeros(parameters: &BTreeMap<String, Tensor<B, 2>>) -> Self {
-        let zeros = || parameters.iter().map(|(name, p)| (name.clone(), Tensor::zeros(p.dims(), &p.device()))).collect();
+        let zeros =
+            || parameters.iter().map(|(name, p)| (name.clone(), Tensor::zeros(p.dims(), &p.device()))).collect();
         Self { first: zeros(), second: zeros() }
     }
 }

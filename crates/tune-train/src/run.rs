@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tune_fs::AppendFile;
+use tune_fs::{AppendFile, FolderLock};
 use tune_kernels::KernelBackend;
 use tune_schema::chain::{ChainRecord, F32Bits};
 use tune_schema::lock::{LOCK_VERSION, Lock};
@@ -17,6 +17,7 @@ use tune_schema::manifest::{Claim, Evaluation, Manifest, StreamFacts, TrainingFa
 use tune_schema::recipe::{Adapter, Recipe};
 use tune_schema::{Digest, to_canonical_json};
 
+use crate::TrainError;
 use crate::chain_file::ChainFile;
 use crate::checkpoint::{CheckpointState, SideFiles, read_checkpoint, write_checkpoint, write_weights};
 use crate::environment::{Environment, Stopwatch, machine, peak_rss_bytes, unix_seconds};
@@ -25,7 +26,6 @@ use crate::job::Job;
 use crate::layout::RunFolder;
 use crate::observer::Observer;
 use crate::trainer::{StepResult, Trainer};
-use crate::TrainError;
 
 /// What a run ended with.
 #[derive(Debug)]
@@ -79,18 +79,29 @@ pub fn weights_file(recipe: &Recipe) -> &'static str {
 ///
 /// # Errors
 /// Everything that stops a run; the folder is left so that the same command goes on.
-pub fn run<B: KernelBackend>(job: &Job, folder: &RunFolder, device: &B::Device, observer: &mut dyn Observer) -> Result<RunOutcome, TrainError> {
+pub fn run<B: KernelBackend>(
+    job: &Job,
+    folder: &RunFolder,
+    device: &B::Device,
+    observer: &mut dyn Observer,
+) -> Result<RunOutcome, TrainError> {
     let clock = Stopwatch::start();
-    if let Some(outcome) = enter(job, folder)? {
-        return Ok(outcome);
+    let found = inspect(job, folder)?;
+    if let Found::Finished(outcome) = found {
+        return Ok(*outcome);
     }
     observer.phase("loading the model");
-    let origin = job.inputs_digest()?;
     let mut trainer = Trainer::<B>::new(job, device)?;
-    let mut chain = ChainFile::open(&folder.chain(), origin)?;
     let side = side_files(job);
     let initial_root = trainer.state().parameter_root();
-    resume(job, folder, &mut trainer, &mut chain, origin, &side)?;
+    let (mut chain, _lock) = match enter(job, folder, &mut trainer, &side) {
+        // What never became a run is not left lying about.
+        Err(error) if matches!(found, Found::Nothing) => {
+            tune_fs::remove_dir_all(folder.path())?;
+            return Err(error);
+        }
+        entered => entered?,
+    };
     let before = if tune_fs::exists(&folder.evaluation("before")) {
         read_scores(&folder.evaluation("before"))?
     } else {
@@ -114,7 +125,11 @@ pub fn run<B: KernelBackend>(job: &Job, folder: &RunFolder, device: &B::Device, 
         training: training_facts_of(&job.recipe, trainer.step()),
         stream: stream_facts(job, chain.records()),
         chain_head: chain.head(),
-        checkpoints: chain.records().iter().filter_map(|r| r.state_root.map(|root| (r.step.to_string(), root))).collect(),
+        checkpoints: chain
+            .records()
+            .iter()
+            .filter_map(|r| r.state_root.map(|root| (r.step.to_string(), root)))
+            .collect(),
         initial_root,
         final_root: state.parameter_root(),
         evaluation: evaluation_facts(&before, &after)?,
@@ -126,33 +141,58 @@ pub fn run<B: KernelBackend>(job: &Job, folder: &RunFolder, device: &B::Device, 
     Ok(RunOutcome { manifest, already_complete: false, before, after, environment })
 }
 
-/// Makes the folder ready for this job, or gives the outcome that is there.
-fn enter(job: &Job, folder: &RunFolder) -> Result<Option<RunOutcome>, TrainError> {
-    let inputs = to_canonical_json(&job.inputs)?;
-    if tune_fs::exists(&folder.inputs()) {
-        let found = tune_fs::read(&folder.inputs())?;
-        if found != inputs {
-            let difference = first_difference(&found, &inputs);
-            return Err(TrainError::OtherClaim { folder: folder.path().to_owned(), difference });
-        }
-        if tune_fs::exists(&folder.manifest()) {
-            let manifest = serde_json::from_slice(&tune_fs::read(&folder.manifest())?)
-                .map_err(|source| TrainError::Json { path: folder.manifest(), source })?;
-            let environment = serde_json::from_slice(&tune_fs::read(&folder.environment())?)
-                .map_err(|source| TrainError::Json { path: folder.environment(), source })?;
-            let [before, after] = ["before", "after"].map(|when| read_scores(&folder.evaluation(when)));
-            return Ok(Some(RunOutcome { manifest, already_complete: true, before: before?, after: after?, environment }));
-        }
-    } else if tune_fs::exists(folder.path()) && !tune_fs::list_files_recursive(folder.path())?.is_empty() {
-        return Err(TrainError::NotARun { folder: folder.path().to_owned() });
+/// What lies where a run is to be.
+enum Found {
+    /// Nothing, or an empty folder.
+    Nothing,
+    /// This run, not finished.
+    Begun,
+    /// This run, with its manifest.
+    Finished(Box<RunOutcome>),
+}
+
+/// Looks at the folder without changing it.
+fn inspect(job: &Job, folder: &RunFolder) -> Result<Found, TrainError> {
+    if !tune_fs::exists(&folder.inputs()) {
+        let taken = tune_fs::exists(folder.path())
+            && tune_fs::list_files_recursive(folder.path())?.iter().any(|path| !tune_fs::is_incomplete(path));
+        return if taken { Err(TrainError::NotARun { folder: folder.path().to_owned() }) } else { Ok(Found::Nothing) };
     }
+    let (found, wanted) = (tune_fs::read(&folder.inputs())?, to_canonical_json(&job.inputs)?);
+    if found != wanted {
+        let difference = first_difference(&found, &wanted);
+        return Err(TrainError::OtherClaim { folder: folder.path().to_owned(), difference });
+    }
+    if !tune_fs::exists(&folder.manifest()) {
+        return Ok(Found::Begun);
+    }
+    let manifest = serde_json::from_slice(&tune_fs::read(&folder.manifest())?)
+        .map_err(|source| TrainError::Json { path: folder.manifest(), source })?;
+    let environment = serde_json::from_slice(&tune_fs::read(&folder.environment())?)
+        .map_err(|source| TrainError::Json { path: folder.environment(), source })?;
+    let (before, after) = (read_scores(&folder.evaluation("before"))?, read_scores(&folder.evaluation("after"))?);
+    Ok(Found::Finished(Box::new(RunOutcome { manifest, already_complete: true, before, after, environment })))
+}
+
+/// Makes the folder ready and goes back to its last checkpoint. The folder is ours alone while the lock is held.
+fn enter<B: KernelBackend>(
+    job: &Job,
+    folder: &RunFolder,
+    trainer: &mut Trainer<B>,
+    side: &SideFiles,
+) -> Result<(ChainFile, FolderLock), TrainError> {
     tune_fs::create_dir_all(&folder.checkpoints())?;
-    tune_fs::write_atomic(&folder.inputs(), &inputs)?;
+    let lock = FolderLock::acquire(folder.path())?;
+    tune_fs::remove_incomplete(folder.path())?;
+    tune_fs::write_atomic(&folder.inputs(), &to_canonical_json(&job.inputs)?)?;
     tune_fs::write_atomic(&folder.recipe(), &job.recipe_text)?;
     tune_fs::write_atomic(&folder.resolved(), job.recipe.claimed_yaml().as_bytes())?;
-    let lock = Lock { version: LOCK_VERSION, sources: job.sources.clone() };
-    tune_fs::write_atomic(&folder.lock(), lock.to_yaml().as_bytes())?;
-    Ok(None)
+    let sources = Lock { version: LOCK_VERSION, sources: job.sources.clone() };
+    tune_fs::write_atomic(&folder.lock(), sources.to_yaml().as_bytes())?;
+    let origin = job.inputs_digest()?;
+    let mut chain = ChainFile::open(&folder.chain(), origin)?;
+    resume(job, folder, trainer, &mut chain, origin, side)?;
+    Ok((chain, lock))
 }
 
 /// The first member in which two sets of inputs differ, for a person.
@@ -178,7 +218,9 @@ fn resume<B: KernelBackend>(
         if record.step > 0 && !started {
             continue;
         }
-        let Ok((state, facts)) = read_checkpoint(&folder.checkpoint(record.step), weights_file(&job.recipe)) else { continue };
+        let Ok((state, facts)) = read_checkpoint(&folder.checkpoint(record.step), weights_file(&job.recipe)) else {
+            continue;
+        };
         if facts.state_root == root {
             trainer.restore(&state, record.step, record.rows, record.stream)?;
             chain.truncate(usize::try_from(record.step).unwrap_or(usize::MAX).saturating_add(1), origin)?;
@@ -187,7 +229,8 @@ fn resume<B: KernelBackend>(
     }
     chain.truncate(0, origin)?;
     let state = trainer.state();
-    let facts = CheckpointState { step: 0, rows: 0, stream: trainer.stream(), state_root: state.root(), previous: origin };
+    let facts =
+        CheckpointState { step: 0, rows: 0, stream: trainer.stream(), state_root: state.root(), previous: origin };
     write_checkpoint(&folder.checkpoint(0), weights_file(&job.recipe), &state, &facts, side)?;
     let record = ChainRecord {
         step: 0,
@@ -240,7 +283,8 @@ fn train<B: KernelBackend>(
             seconds,
             eval_loss,
         };
-        let mut line = serde_json::to_vec(&metric).map_err(|source| TrainError::Json { path: folder.metrics(), source })?;
+        let mut line =
+            serde_json::to_vec(&metric).map_err(|source| TrainError::Json { path: folder.metrics(), source })?;
         line.push(b'\n');
         metrics.append(&line)?;
         let durable = record.state_root.is_some();
@@ -268,7 +312,8 @@ fn next_record<B: KernelBackend>(
     let mut state_root = None;
     if step.is_multiple_of(job.recipe.save_steps) || step == total {
         let state = trainer.state();
-        let facts = CheckpointState { step, rows: result.rows, stream: result.stream, state_root: state.root(), previous };
+        let facts =
+            CheckpointState { step, rows: result.rows, stream: result.stream, state_root: state.root(), previous };
         write_checkpoint(&folder.checkpoint(step), weights_file(&job.recipe), &state, &facts, side)?;
         state_root = Some(facts.state_root);
     }
@@ -288,7 +333,13 @@ pub fn evaluation_due<B: KernelBackend>(job: &Job, trainer: &Trainer<B>) -> Resu
 
 /// The chain's record of a step.
 #[must_use]
-pub fn record_of(step: u64, result: &StepResult, eval_loss: Option<f32>, state_root: Option<Digest>, previous: Digest) -> ChainRecord {
+pub fn record_of(
+    step: u64,
+    result: &StepResult,
+    eval_loss: Option<f32>,
+    state_root: Option<Digest>,
+    previous: Digest,
+) -> ChainRecord {
     #[expect(clippy::cast_possible_truncation, reason = "the rate's bits in f32")]
     let learning_rate = result.learning_rate as f32;
     ChainRecord {
@@ -338,7 +389,11 @@ pub fn side_files(job: &Job) -> SideFiles {
 
 /// Opens `metrics.jsonl`, keeping the lines up to `step`.
 fn open_metrics(folder: &RunFolder, step: u64) -> Result<AppendFile, TrainError> {
-    let kept: Vec<String> = read_metrics(folder)?.into_iter().filter(|(metric, _)| metric.step <= step).map(|(_, line)| line + "\n").collect();
+    let kept: Vec<String> = read_metrics(folder)?
+        .into_iter()
+        .filter(|(metric, _)| metric.step <= step)
+        .map(|(_, line)| line + "\n")
+        .collect();
     tune_fs::write_atomic(&folder.metrics(), kept.concat().as_bytes())?;
     Ok(AppendFile::open(&folder.metrics())?)
 }
@@ -350,7 +405,10 @@ fn read_metrics(folder: &RunFolder) -> Result<Vec<(Metric, String)>, TrainError>
     }
     let text = tune_fs::read(&folder.metrics())?;
     let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok().map(|metric| (metric, line.to_owned()))).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok().map(|metric| (metric, line.to_owned())))
+        .collect())
 }
 
 /// The recipe's settings under the names that other tools know, after `steps` steps.
@@ -386,7 +444,9 @@ fn stream_facts(job: &Job, records: &[ChainRecord]) -> StreamFacts {
 /// # Errors
 /// None in practice.
 pub fn evaluation_facts(before: &Scores, after: &Scores) -> Result<Evaluation, TrainError> {
-    let answers = (!before.answers.is_empty()).then(|| tune_schema::canonical_digest(&[&before.answers, &after.answers])).transpose()?;
+    let answers = (!before.answers.is_empty())
+        .then(|| tune_schema::canonical_digest(&[&before.answers, &after.answers]))
+        .transpose()?;
     Ok(Evaluation {
         loss_before: before.loss,
         loss_after: after.loss,
@@ -405,7 +465,15 @@ fn claimed_files(folder: &RunFolder) -> Result<BTreeMap<String, Digest>, TrainEr
     let known = |path: &str| {
         let top = path.split('/').next().unwrap_or_default();
         ["adapter", "model", "checkpoints"].contains(&top)
-            || ["inputs.json", "resolved.yaml", "datasets.lock", "chain.jsonl", "evaluation-before.json", "evaluation-after.json"].contains(&path)
+            || [
+                "inputs.json",
+                "resolved.yaml",
+                "datasets.lock",
+                "chain.jsonl",
+                "evaluation-before.json",
+                "evaluation-after.json",
+            ]
+            .contains(&path)
     };
     digests(folder, |path| known(path))
 }
@@ -433,10 +501,15 @@ fn write_environment(job: &Job, folder: &RunFolder, clock: &Stopwatch) -> Result
         tokens_per_second: speeds.get(speeds.len() / 2).copied().unwrap_or(0.0),
         total_seconds: clock.seconds(),
         finished_unix_seconds: unix_seconds(),
-        locations: job.locations.iter().map(|(name, path)| (name.clone(), relative(path).to_string_lossy().into_owned())).collect(),
+        locations: job
+            .locations
+            .iter()
+            .map(|(name, path)| (name.clone(), relative(path).to_string_lossy().into_owned()))
+            .collect(),
         ..machine()
     };
-    let text = serde_json::to_vec_pretty(&environment).map_err(|source| TrainError::Json { path: folder.environment(), source })?;
+    let text = serde_json::to_vec_pretty(&environment)
+        .map_err(|source| TrainError::Json { path: folder.environment(), source })?;
     tune_fs::write_atomic(&folder.environment(), &text)?;
     Ok(environment)
 }

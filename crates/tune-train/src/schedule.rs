@@ -14,7 +14,12 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule of a run of `total` steps. `warmup_ratio` becomes a whole number of steps, rounded up.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "step counts")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "step counts"
+    )]
     pub fn new(recipe: &Recipe, total: u64) -> Self {
         let warmup = recipe.warmup_steps.unwrap_or_else(|| (total as f64 * recipe.warmup_ratio).ceil() as u64);
         Self { kind: recipe.lr_scheduler, peak: recipe.learning_rate, warmup, total }

@@ -81,7 +81,15 @@ impl<B: KernelBackend> Trainer<B> {
         }
         let moments = Moments::zeros(&model.trainable());
         let schedule = Schedule::new(&job.recipe, job.prepared.train.steps());
-        Ok(Self { model, moments, schedule, recipe: job.recipe.clone(), step: 0, rows: 0, stream: tune_data::StreamHead::new() })
+        Ok(Self {
+            model,
+            moments,
+            schedule,
+            recipe: job.recipe.clone(),
+            step: 0,
+            rows: 0,
+            stream: tune_data::StreamHead::new(),
+        })
     }
 
     /// The model.
@@ -126,14 +134,18 @@ impl<B: KernelBackend> Trainer<B> {
         for tensors in [&state.parameters, &state.first_moments, &state.second_moments] {
             let found = names(tensors);
             if found != expected {
-                let differing = expected.iter().find(|(name, shape)| found.get(*name) != Some(shape)).map(|(name, _)| name);
+                let differing =
+                    expected.iter().find(|(name, shape)| found.get(*name) != Some(shape)).map(|(name, _)| name);
                 let extra = found.keys().find(|name| !expected.contains_key(*name));
                 let name = differing.or(extra).cloned().unwrap_or_default();
                 return Err(TrainError::TrainableSet { step, name });
             }
         }
         self.model.set_trainable(&state.parameters)?;
-        self.moments = Moments { first: self.model.to_device(&state.first_moments), second: self.model.to_device(&state.second_moments) };
+        self.moments = Moments {
+            first: self.model.to_device(&state.first_moments),
+            second: self.model.to_device(&state.second_moments),
+        };
         self.step = step;
         self.rows = rows;
         self.stream = tune_data::StreamHead::from_digest(stream);
@@ -163,7 +175,8 @@ impl<B: KernelBackend> Trainer<B> {
             let views: Vec<RowView<'_>> = micro_rows.iter().map(view).collect();
             let batch = Batch::from_rows(&views, first)?;
             first += u32::try_from(micro_rows.len()).unwrap_or(u32::MAX);
-            let micro_losses = self.model.forward_backward(&batch, Mode::Train { step }, &mut |name, rows| gradient.push(name, rows));
+            let micro_losses =
+                self.model.forward_backward(&batch, Mode::Train { step }, &mut |name, rows| gradient.push(name, rows));
             losses.add(&micro_losses);
         }
         let gradient = gradient.finish();
@@ -180,11 +193,25 @@ impl<B: KernelBackend> Trainer<B> {
         self.rows = rows.end;
         self.stream = head;
         let supervised_tokens = losses.count;
-        Ok(StepResult { loss, grad_norm, learning_rate, tokens, supervised_tokens, rows: self.rows, stream: self.stream.digest() })
+        Ok(StepResult {
+            loss,
+            grad_norm,
+            learning_rate,
+            tokens,
+            supervised_tokens,
+            rows: self.rows,
+            stream: self.stream.digest(),
+        })
     }
 
     /// AdamW on every parameter.
-    fn update(&mut self, gradient: &BTreeMap<String, burn_tensor::Tensor<B, 2>>, rate: f64, supervised: u64, norm: f64) {
+    fn update(
+        &mut self,
+        gradient: &BTreeMap<String, burn_tensor::Tensor<B, 2>>,
+        rate: f64,
+        supervised: u64,
+        norm: f64,
+    ) {
         let scalars = scalars(&self.recipe, rate, self.step + 1, supervised, norm);
         let moments = &mut self.moments;
         self.model.update(|name, parameter| {

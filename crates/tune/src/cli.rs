@@ -21,7 +21,9 @@ pub(crate) enum Command {
     /// Train: lock, prepare, train, evaluate, write the run folder
     ///
     /// An interrupted run goes on where its last checkpoint was; the finished run is the same, byte for byte.
-    #[command(after_help = "Examples:\n  tune run recipes/quickstart.yaml\n  tune run recipes/quickstart.yaml learning_rate=1e-3 output_dir=runs/second\n  tune run recipes/smollm2-135m-gsm8k.yaml datasets.0.path=data/train.jsonl max_steps=20")]
+    #[command(
+        after_help = "Examples:\n  tune run recipes/quickstart.yaml\n  tune run recipes/quickstart.yaml learning_rate=1e-3 output_dir=runs/second\n  tune run recipes/smollm2-135m-gsm8k.yaml datasets.0.path=data/train.jsonl max_steps=20"
+    )]
     Run(RecipeOptions),
     /// Show what a recipe comes to, without training: tokens, steps, supervised share, memory
     #[command(after_help = "Example:\n  tune plan recipes/quickstart.yaml")]
@@ -30,10 +32,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  tune lock recipes/quickstart.yaml recipes/quickstart-base.yaml")]
     Lock(LockOptions),
     /// Look at the training data as the model gets it
-    #[command(after_help = "Examples:\n  tune data show recipes/quickstart.yaml\n  tune data export recipes/quickstart.yaml --out stream.jsonl\n  tune data audit recipes/quickstart.yaml")]
+    #[command(
+        after_help = "Examples:\n  tune data show recipes/quickstart.yaml\n  tune data export recipes/quickstart.yaml --out stream.jsonl\n  tune data audit recipes/quickstart.yaml"
+    )]
     Data(DataOptions),
     /// Verify a run: exit code 0 verified, 1 differs, 2 could not be checked
-    #[command(after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl")]
+    #[command(
+        after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl"
+    )]
     Verify(VerifyOptions),
     /// Print the JSON Schema of recipes, for editors
     #[command(after_help = "Example:\n  tune schema > recipe.schema.json")]

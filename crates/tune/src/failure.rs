@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tune_fs::FsError;
 use tune_train::TrainError;
 
 use crate::printer::Printer;
@@ -29,7 +30,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let hints: [Option<String>; 3] = [
             cause.downcast_ref::<TrainError>().and_then(TrainError::hint),
-            cause.downcast_ref::<tune_fs::FsError>().and_then(tune_fs::FsError::hint),
+            cause.downcast_ref::<FsError>().and_then(FsError::hint),
             cause.downcast_ref::<tune_verify::VerifyError>().and_then(tune_verify::VerifyError::hint),
         ];
         hints.into_iter().flatten().next()
@@ -38,5 +39,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 
 /// Whether the file system or the network is at fault, not what the user wrote.
 fn is_outside(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<std::io::Error>())
+    error.chain().any(|cause| {
+        let train = cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_outside);
+        let files = cause.downcast_ref::<FsError>().is_some_and(FsError::is_outside);
+        train || files || cause.is::<std::io::Error>()
+    })
 }

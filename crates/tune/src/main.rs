@@ -29,14 +29,17 @@ use crate::printer::Printer;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut printer = Printer::new(arguments.quiet);
-    let result = tune_kernels::cpu::Level::from_environment().map_err(anyhow::Error::from).and_then(|_| match &arguments.command {
-        Command::Run(options) => commands::run::execute(options, &mut printer),
-        Command::Plan(options) => commands::plan::execute(options, &mut printer),
-        Command::Lock(options) => commands::lock::execute(options, &mut printer),
-        Command::Data(options) => commands::data::execute(options, &mut printer),
-        Command::Verify(options) => commands::verify::execute(options, &mut printer),
-        Command::Schema => commands::schema::execute(&mut printer),
-    });
+    let result =
+        tune_kernels::cpu::Level::from_environment().map_err(anyhow::Error::from).and_then(|_| {
+            match &arguments.command {
+                Command::Run(options) => commands::run::execute(options, &mut printer),
+                Command::Plan(options) => commands::plan::execute(options, &mut printer),
+                Command::Lock(options) => commands::lock::execute(options, &mut printer),
+                Command::Data(options) => commands::data::execute(options, &mut printer),
+                Command::Verify(options) => commands::verify::execute(options, &mut printer),
+                Command::Schema => commands::schema::execute(&mut printer),
+            }
+        });
     match result {
         Ok(code) => code,
         Err(error) => {

@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tune_train::Observer;
 use tune_train::evaluate::Scores;
 use tune_train::trainer::StepResult;
-use tune_train::Observer;
 
 /// Where output goes, and how much of it.
 #[derive(Debug)]
@@ -82,7 +82,8 @@ impl Observer for Printer {
         }
         if self.terminal && !self.quiet {
             let bar = ProgressBar::new(total).with_position(done);
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.set_style(style);
             self.bar = Some(bar);
         }
@@ -120,7 +121,11 @@ impl Observer for Printer {
             self.note(&format!("held-out loss {when} training: {:.4}", loss.value()));
         }
         if !scores.answers.is_empty() {
-            self.note(&format!("held-out exact match {when} training: {} of {}", scores.correct(), scores.answers.len()));
+            self.note(&format!(
+                "held-out exact match {when} training: {} of {}",
+                scores.correct(),
+                scores.answers.len()
+            ));
         }
     }
 }

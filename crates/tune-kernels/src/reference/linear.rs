@@ -106,6 +106,9 @@ pub fn linear_lora<F: Fma>(
     (y, h)
 }
 
+/// `(dA, dB)` of a row.
+type BranchGradient = (Vec<f32>, Vec<f32>);
+
 /// Backward pass of [`linear_lora`]: `dx`, then `(dA, dB)` for each row. With `u = dy · B`:
 /// `dx = fma(scale, dropout(u · A), dy · W)`, `dA = scale · (chain over tokens of u · dropout(x))`,
 /// `dB = scale · (chain over tokens of dy · h)`.
@@ -122,7 +125,7 @@ pub fn linear_lora_backward<F: Fma>(
     drop: Option<Dropout>,
     [inputs, outputs, rank]: [usize; 3],
     rows: &Rows,
-) -> (Vec<f32>, Vec<(Vec<f32>, Vec<f32>)>) {
+) -> (Vec<f32>, Vec<BranchGradient>) {
     let u = linear_input_gradient::<F>(dy, b, rank, outputs);
     let mut dx = linear_input_gradient::<F>(dy, w, inputs, outputs);
     let branch = dropout(&linear_input_gradient::<F>(&u, a, inputs, rank), inputs, drop, rows);

@@ -174,10 +174,10 @@ impl Context<'_> {
                 return Err(error.hint(format!("keep `{ours}`")));
             }
             self.notices.push(format!("{}: `{other}` is read as `{ours}`", self.file));
-            if let Some(members) = document.value.as_object_mut() {
-                if let Some(value) = members.remove(other) {
-                    members.insert(ours.to_owned(), value);
-                }
+            if let Some(members) = document.value.as_object_mut()
+                && let Some(value) = members.remove(other)
+            {
+                members.insert(ours.to_owned(), value);
             }
             for places in [&mut document.keys, &mut document.values] {
                 if let Some(place) = places.get(other).copied() {

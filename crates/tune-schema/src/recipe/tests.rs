@@ -141,6 +141,7 @@ fn a_claimed_recipe_reads_back() {
 fn the_schema_lists_every_key_with_its_text() {
     let schema = json_schema();
     let keys = schema["properties"].as_object().unwrap();
-    let silent: Vec<_> = keys.iter().filter(|(_, key)| key.get("description").is_none()).map(|(name, _)| name).collect();
+    let silent: Vec<_> =
+        keys.iter().filter(|(_, key)| key.get("description").is_none()).map(|(name, _)| name).collect();
     assert!(keys.len() > 40 && silent.is_empty(), "{} keys, without a text: {silent:?}", keys.len());
 }

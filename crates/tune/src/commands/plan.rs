@@ -32,8 +32,13 @@ fn rows(job: &Job) -> Vec<(&'static str, String)> {
         longest_batch = longest_batch.max(batch);
     }
     let facts = &prepared.facts;
-    let estimate = tune_model::estimate(&job.base.config, lora_spec(recipe).as_ref(), longest_batch, recipe.rows_per_step());
-    let trainable = if job.inputs.adapted_modules.is_empty() { "all weights".to_owned() } else { format!("{} modules", job.inputs.adapted_modules.len()) };
+    let estimate =
+        tune_model::estimate(&job.base.config, lora_spec(recipe).as_ref(), longest_batch, recipe.rows_per_step());
+    let trainable = if job.inputs.adapted_modules.is_empty() {
+        "all weights".to_owned()
+    } else {
+        format!("{} modules", job.inputs.adapted_modules.len())
+    };
     vec![
         ("base model", recipe.base_model_name.clone()),
         ("trained", trainable),

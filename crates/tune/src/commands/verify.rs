@@ -16,10 +16,13 @@ use crate::printer::Printer;
 pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
     let mut locations: BTreeMap<String, PathBuf> = BTreeMap::new();
     for source in &options.sources {
-        let (name, path) = source.split_once('=').ok_or_else(|| anyhow!("`--source {source}` has no `=`: write `--source NAME=PATH`"))?;
+        let (name, path) = source
+            .split_once('=')
+            .ok_or_else(|| anyhow!("`--source {source}` has no `=`: write `--source NAME=PATH`"))?;
         locations.insert(name.to_owned(), PathBuf::from(path));
     }
-    let source = tune_source::Options { mode: tune_source::LockMode::Locked, offline: options.offline, ..Default::default() };
+    let source =
+        tune_source::Options { mode: tune_source::LockMode::Locked, offline: options.offline, ..Default::default() };
     let library = tune_verify::VerifyOptions {
         level: match options.level {
             LevelName::Files => Level::Files,

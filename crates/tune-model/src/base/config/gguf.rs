@@ -2,7 +2,7 @@
 
 use super::super::error::BaseError;
 use super::super::gguf::{GgufMetadata, TensorPresence};
-use super::{ModelConfig, RopeScaling};
+use super::{DEFAULT_INITIALIZER_RANGE, ModelConfig, RopeScaling};
 
 /// Keys of other models that share the architecture's name, and which change its mathematics.
 const CHANGED_MATHEMATICS: [&str; 6] = [
@@ -78,6 +78,7 @@ pub(super) fn read(metadata: &GgufMetadata, presence: &TensorPresence) -> Result
         max_position_embeddings: size(metadata, "llama.context_length")?,
         bos_token_id: token(metadata, "tokenizer.ggml.bos_token_id")?,
         eos_token_ids: token(metadata, "tokenizer.ggml.eos_token_id")?.into_iter().collect(),
+        initializer_range: DEFAULT_INITIALIZER_RANGE,
     })
 }
 

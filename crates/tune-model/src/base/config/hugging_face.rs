@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::super::error::BaseError;
-use super::{CONFIG_FILE, ModelConfig, RopeScaling};
+use super::{CONFIG_FILE, DEFAULT_INITIALIZER_RANGE, ModelConfig, RopeScaling};
 
 /// The keys that matter; the others say how a model was made or run, not what it computes.
 #[derive(Deserialize)]
@@ -35,6 +35,7 @@ struct Raw {
     #[serde(default = "default_window")]
     sliding_window: Option<u64>,
     quantization_config: Option<serde::de::IgnoredAny>,
+    initializer_range: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +138,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelConfig, BaseError> {
             Some(OneOrMore::One(id)) => vec![id],
             Some(OneOrMore::More(ids)) => ids,
         },
+        initializer_range: raw.initializer_range.unwrap_or(DEFAULT_INITIALIZER_RANGE),
     })
 }
 

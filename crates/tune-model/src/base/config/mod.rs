@@ -48,7 +48,12 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// The tokens that end one; the first is the tokenizer's own.
     pub eos_token_ids: Vec<u32>,
+    /// Standard deviation of freshly drawn weights.
+    pub initializer_range: f64,
 }
+
+/// The standard deviation that transformers' `LlamaConfig` draws weights with.
+pub(crate) const DEFAULT_INITIALIZER_RANGE: f64 = 0.02;
 
 /// How rotary frequencies are stretched for long contexts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,6 +122,7 @@ impl ModelConfig {
             head_dim: self.head_dim,
             hidden_act: "silu",
             hidden_size: self.hidden_size,
+            initializer_range: self.initializer_range,
             intermediate_size: self.intermediate_size,
             max_position_embeddings: self.max_position_embeddings,
             mlp_bias: self.mlp_bias,
@@ -176,6 +182,10 @@ impl ModelConfig {
         if !(self.rope_theta > 1.0 && self.rope_theta < 1e12) {
             return invalid("rope_theta", self.rope_theta.to_string(), "a number between 1 and 1e12".to_owned());
         }
+        if !(self.initializer_range > 0.0 && self.initializer_range < 10.0) {
+            let expected = "a number above 0 and below 10".to_owned();
+            return invalid("initializer_range", self.initializer_range.to_string(), expected);
+        }
         let factor = match self.rope_scaling {
             None => 1.0,
             Some(RopeScaling::Linear { factor } | RopeScaling::Llama3 { factor, .. }) => factor,
@@ -222,6 +232,7 @@ struct ConfigFile<'a> {
     head_dim: usize,
     hidden_act: &'static str,
     hidden_size: usize,
+    initializer_range: f64,
     intermediate_size: usize,
     max_position_embeddings: usize,
     mlp_bias: bool,

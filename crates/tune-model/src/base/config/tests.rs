@@ -20,6 +20,7 @@ fn smollm2() -> ModelConfig {
         max_position_embeddings: 8192,
         bos_token_id: Some(1),
         eos_token_ids: vec![2],
+        initializer_range: 0.041,
     }
 }
 

@@ -1,0 +1,10 @@
+//! The real binary, end to end: every test starts `tune` as a user would and looks at what it prints, its exit code and
+//! the files it leaves.
+
+#![expect(clippy::disallowed_methods, reason = "tests touch files and the clock themselves")]
+
+mod support;
+
+mod bad_input;
+mod same_bits;
+mod tampering;

@@ -1,0 +1,210 @@
+//! `tune verify`: what it confirms, and that it finds what was changed.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tune_schema::chain::{ChainRecord, F32Bits};
+use tune_schema::manifest::Manifest;
+use tune_schema::{Digest, to_canonical_json};
+
+use crate::support::{World, files};
+
+/// A finished run in the folder `run`.
+fn finished() -> World {
+    let world = World::new();
+    world.train("run", &[]);
+    world
+}
+
+#[test]
+fn every_level_confirms_an_honest_run() {
+    let world = finished();
+    for level in ["files", "data", "sample", "full"] {
+        let outcome = world.tune(&["verify", "run", "--level", level]);
+        outcome.assert_code(0);
+        assert!(outcome.stdout.contains("verified"), "{}", outcome.stdout);
+    }
+    let json = world.tune(&["verify", "run/manifest.json", "--level", "sample", "--seed", "3", "--json"]);
+    json.assert_code(0);
+    let verdict: Value = serde_json::from_str(&json.stdout).expect("the verdict is JSON");
+    assert_eq!(verdict["conclusion"], "verified");
+    assert_eq!(verdict["reached"], "sample");
+}
+
+/// Verifying leaves the folder as it was.
+#[test]
+fn verifying_writes_nothing() {
+    let world = finished();
+    let before = files(&world.path("run"));
+    world.tune(&["verify", "run", "--level", "full"]).assert_code(0);
+    assert!(before == files(&world.path("run")));
+}
+
+/// One bit in the first byte, one in the middle and one in the last, of every file.
+#[test]
+fn a_flipped_bit_in_any_file_is_found() {
+    let world = finished();
+    let run = world.path("run");
+    for (name, bytes) in files(&run) {
+        assert!(!bytes.is_empty(), "{name} is empty");
+        for (at, bit) in [(0, 0), (bytes.len() / 2, 3), (bytes.len() - 1, 1)] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << bit;
+            fs::write(run.join(&name), changed).expect("the run can be written");
+            let outcome = world.tune(&["verify", "run", "--level", "files"]);
+            assert_eq!(outcome.code, Some(1), "bit {bit} of byte {at} of {name}:\n{}", outcome.stdout);
+            assert!(outcome.stdout.contains(&name), "{name} is not named:\n{}", outcome.stdout);
+        }
+        fs::write(run.join(&name), bytes).expect("the run can be written");
+    }
+    world.tune(&["verify", "run", "--level", "files"]).assert_code(0);
+}
+
+/// Every bit of the manifest, read by the same function that the command calls: a process each would take hours.
+#[test]
+fn every_bit_of_the_manifest_counts() {
+    let world = finished();
+    let folder = tune_train::RunFolder::new(world.path("run"));
+    let bytes = fs::read(folder.manifest()).expect("the manifest");
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        fs::write(folder.manifest(), &changed).expect("the run can be written");
+        let options = tune_verify::VerifyOptions {
+            level: tune_verify::Level::Files,
+            segments: 1,
+            seed: Some(1),
+            job: tune_train::JobOptions::default(),
+        };
+        let verdict = tune_verify::verify::<burn_flex::Flex>(
+            folder.path(),
+            &options,
+            &burn_flex::FlexDevice,
+            &mut tune_train::observer::Silent,
+        );
+        assert!(verdict.expect("a verdict").differs(), "byte {at} of manifest.json");
+    }
+}
+
+#[test]
+fn missing_and_added_files_are_found() {
+    let world = finished();
+    let run = world.path("run");
+    for (name, bytes) in files(&run) {
+        fs::remove_file(run.join(&name)).expect("the run can be changed");
+        let outcome = world.tune(&["verify", "run", "--level", "files"]);
+        assert!(matches!(outcome.code, Some(1 | 2)), "{name} is missing:\n{}", outcome.stdout);
+        assert!((outcome.stdout.clone() + &outcome.stderr).contains(&name), "{name} is not named:\n{}", outcome.stdout);
+        fs::write(run.join(&name), bytes).expect("the run can be changed");
+    }
+    world.write("run/extra.txt", "more");
+    let outcome = world.tune(&["verify", "run", "--level", "files"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("extra.txt"));
+}
+
+/// Puts a changed manifest in place with every hash of it made anew, as a forger would.
+fn reseal(run: &Path, change: impl FnOnce(&mut Manifest)) {
+    let bytes = fs::read(run.join("manifest.json")).expect("the manifest");
+    let mut manifest: Manifest = serde_json::from_slice(&bytes).expect("the manifest");
+    change(&mut manifest);
+    let listed: Vec<String> = manifest.claim.files.keys().cloned().collect();
+    for name in listed {
+        let digest = Digest::of(&fs::read(run.join(&name)).expect("a listed file"));
+        manifest.claim.files.insert(name, digest);
+    }
+    for (name, digest) in &mut manifest.environment {
+        *digest = Digest::of(&fs::read(run.join(name)).expect("a listed file"));
+    }
+    let sealed = Manifest::new(manifest.claim, manifest.environment).expect("a manifest");
+    fs::write(run.join("manifest.json"), to_canonical_json(&sealed).expect("JSON")).expect("the run can be written");
+}
+
+/// Changes records of the chain and links them again.
+fn rewrite_chain(run: &Path, change: impl FnOnce(&mut Vec<ChainRecord>)) -> Digest {
+    let text = fs::read_to_string(run.join("chain.jsonl")).expect("the chain");
+    let mut records: Vec<ChainRecord> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+    change(&mut records);
+    let mut lines = Vec::new();
+    let mut head = records[0].previous;
+    for record in &mut records {
+        record.previous = head;
+        head = record.digest().expect("a digest");
+        lines.extend(record.to_line().expect("a line"));
+        lines.push(b'\n');
+    }
+    fs::write(run.join("chain.jsonl"), lines).expect("the run can be written");
+    head
+}
+
+/// A forger who computes every hash anew passes level `files` and is found by computing again.
+#[test]
+fn an_edited_loss_with_new_hashes_is_found_by_computing_again() {
+    let world = finished();
+    let run = world.path("run");
+    let head = rewrite_chain(&run, |records| {
+        let loss = records[2].loss.expect("a loss").value();
+        records[2].loss = Some(F32Bits::new(loss * 0.5));
+    });
+    reseal(&run, |manifest| manifest.claim.chain_head = head);
+    world.tune(&["verify", "run", "--level", "data"]).assert_code(0);
+    for level in ["sample", "full"] {
+        let outcome = world.tune(&["verify", "run", "--level", level]);
+        outcome.assert_code(1);
+        assert!(outcome.stdout.contains("step 2"), "the step is not named:\n{}", outcome.stdout);
+    }
+}
+
+/// A row counted twice, with new hashes, does not fit the rebuilt stream.
+#[test]
+fn an_edited_stream_with_new_hashes_is_found_by_rebuilding_the_data() {
+    let world = finished();
+    let run = world.path("run");
+    reseal(&run, |manifest| manifest.claim.stream.digest = Digest::of(b"another stream"));
+    let outcome = world.tune(&["verify", "run", "--level", "data"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("stream"), "{}", outcome.stdout);
+}
+
+/// Another adapter than the one that was trained, with new hashes in the manifest.
+#[test]
+fn a_foreign_adapter_with_new_hashes_is_found() {
+    let world = finished();
+    world.train("other", &["seed=8"]);
+    let adapter = fs::read(world.path("other/adapter/adapter_model.safetensors")).expect("an adapter");
+    fs::write(world.path("run/adapter/adapter_model.safetensors"), adapter).expect("the run can be written");
+    reseal(&world.path("run"), |_| {});
+    let outcome = world.tune(&["verify", "run", "--level", "files"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("adapter"), "{}", outcome.stdout);
+}
+
+/// Checkpoints in each other's place.
+#[test]
+fn swapped_checkpoints_with_new_hashes_are_found() {
+    let world = finished();
+    let (a, b) = (world.path("run/checkpoints/step-000002"), world.path("run/checkpoints/step-000004"));
+    let kept = world.path("kept");
+    fs::rename(&a, &kept).and_then(|()| fs::rename(&b, &a)).and_then(|()| fs::rename(&kept, &b)).expect("folders move");
+    reseal(&world.path("run"), |_| {});
+    world.tune(&["verify", "run", "--level", "files"]).assert_code(1);
+}
+
+#[test]
+fn data_that_is_gone_cannot_be_checked_and_changed_data_differs() {
+    let world = finished();
+    let rows = world.read("rows.jsonl");
+    // The content store has the bytes still; without it they are nowhere.
+    fs::remove_dir_all(world.path("cache")).expect("the content store");
+    fs::remove_file(world.path("rows.jsonl")).expect("the data");
+    let outcome = world.tune(&["verify", "run", "--level", "data"]);
+    outcome.assert_code(2);
+    world.tune(&["verify", "run", "--level", "files"]).assert_code(0);
+    world.write("elsewhere.jsonl", &rows);
+    world.tune(&["verify", "run", "--level", "data", "--source", "rows=elsewhere.jsonl"]).assert_code(0);
+    world.write("elsewhere.jsonl", &rows.replacen(" on ", " at ", 1));
+    let outcome = world.tune(&["verify", "run", "--level", "data", "--source", "rows=elsewhere.jsonl"]);
+    assert_ne!(outcome.code, Some(0), "{}", outcome.stdout);
+}
