@@ -56,7 +56,8 @@ fn check_stream(evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
             row += 1;
         }
         if head.digest() != record.stream {
-            let detail = format!("step {}: the stream has {}, the chain says {}", record.step, head.digest(), record.stream);
+            let detail =
+                format!("step {}: the stream has {}, the chain says {}", record.step, head.digest(), record.stream);
             verdict.record(Level::Data, "stream", Outcome::Differs(detail));
             return;
         }

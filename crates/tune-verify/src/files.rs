@@ -13,8 +13,8 @@ use tune_train::evaluate::read_scores;
 use tune_train::layout::RunFolder;
 use tune_train::{chain_file, run};
 
-use crate::verdict::{Level, Outcome, Verdict};
 use crate::VerifyError;
+use crate::verdict::{Level, Outcome, Verdict};
 
 /// What a folder whose files are in order gives the further levels.
 #[derive(Debug, Clone)]
@@ -82,7 +82,8 @@ fn check_listed(folder: &RunFolder, manifest: &Manifest, verdict: &mut Verdict) 
     let listed: BTreeMap<&String, &Digest> = manifest.claim.files.iter().chain(&manifest.environment).collect();
     let mut verified = 0;
     for (path, stated) in &listed {
-        let unsafe_path = path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part.is_empty() || part == "..");
+        let unsafe_path =
+            path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part.is_empty() || part == "..");
         let outcome = if unsafe_path {
             Outcome::Differs("the manifest lists a path that leaves the folder".to_owned())
         } else {
@@ -98,11 +99,19 @@ fn check_listed(folder: &RunFolder, manifest: &Manifest, verdict: &mut Verdict) 
         };
         verdict.record(Level::Files, (*path).clone(), outcome);
     }
-    verdict.record(Level::Files, "listed files", Outcome::Verified(format!("{verified} of {} files have their digest", listed.len())));
+    verdict.record(
+        Level::Files,
+        "listed files",
+        Outcome::Verified(format!("{verified} of {} files have their digest", listed.len())),
+    );
     match tune_fs::list_files_recursive(folder.path()) {
         Ok(found) => {
             for path in found.iter().filter(|path| *path != "manifest.json" && !listed.contains_key(path)) {
-                verdict.record(Level::Files, path.clone(), Outcome::Differs("the manifest does not list this file".to_owned()));
+                verdict.record(
+                    Level::Files,
+                    path.clone(),
+                    Outcome::Differs("the manifest does not list this file".to_owned()),
+                );
             }
         }
         Err(error) => verdict.record(Level::Files, "folder", Outcome::Differs(error.to_string())),
@@ -128,7 +137,8 @@ fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict)
     }
     let recipe = text(&folder.resolved()).and_then(|bytes| read_recipe(&bytes, claim.inputs.recipe));
     let lock = text(&folder.lock()).and_then(|bytes| read_lock(&bytes, claim));
-    let chain = text(&folder.chain()).and_then(|bytes| chain_file::parse_chain("chain.jsonl", &bytes, origin).map_err(|e| e.to_string()));
+    let chain = text(&folder.chain())
+        .and_then(|bytes| chain_file::parse_chain("chain.jsonl", &bytes, origin).map_err(|e| e.to_string()));
     let problem = |result: Option<&String>| result.map_or(Ok(()), |problem| Err(problem.clone()));
     let sound = [
         need("resolved.yaml", problem(recipe.as_ref().err())),
@@ -149,7 +159,11 @@ fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict)
     }
     let steps = chain.len().saturating_sub(1);
     verdict.record(Level::Files, "chain", Outcome::Verified(format!("{steps} steps, each linked to the one before")));
-    verdict.record(Level::Files, "checkpoints", Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len())));
+    verdict.record(
+        Level::Files,
+        "checkpoints",
+        Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len())),
+    );
     let recipe_text = text(&folder.recipe()).ok()?;
     Some(Evidence { recipe, recipe_text, lock, chain, manifest })
 }
@@ -189,7 +203,11 @@ fn check_chain(manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> R
     equal("the stream's digest", last.stream, claim.stream.digest)?;
     equal("rows", last.rows, claim.stream.rows)?;
     equal("tokens", chain.iter().map(|record| record.tokens).sum(), claim.stream.tokens)?;
-    equal("supervised tokens", chain.iter().map(|record| record.supervised_tokens).sum(), claim.stream.supervised_tokens)?;
+    equal(
+        "supervised tokens",
+        chain.iter().map(|record| record.supervised_tokens).sum(),
+        claim.stream.supervised_tokens,
+    )?;
     let facts = tune_train::run::training_facts_of(recipe, last.step);
     if facts != claim.training {
         return Err("the claim's training settings are not those of the resolved recipe".to_owned());
@@ -202,7 +220,12 @@ fn check_chain(manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> R
 }
 
 /// Every checkpoint against the chain, the first and last also against the claim's roots.
-fn check_checkpoints(folder: &RunFolder, manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> Result<(), String> {
+fn check_checkpoints(
+    folder: &RunFolder,
+    manifest: &Manifest,
+    chain: &[ChainRecord],
+    recipe: &Recipe,
+) -> Result<(), String> {
     let weights = run::weights_file(recipe);
     let last = chain.last().map_or(0, |record| record.step);
     for record in chain.iter().filter(|record| record.state_root.is_some()) {
@@ -235,7 +258,12 @@ fn check_checkpoints(folder: &RunFolder, manifest: &Manifest, chain: &[ChainReco
 
 /// Scores in the claim against the answers in the folder.
 fn check_evaluation(folder: &RunFolder, manifest: &Manifest) -> Result<(), String> {
-    let [before, after] = ["before", "after"].map(|when| read_scores(&folder.evaluation(when)).map_err(|error| error.to_string()));
+    let [before, after] =
+        ["before", "after"].map(|when| read_scores(&folder.evaluation(when)).map_err(|error| error.to_string()));
     let facts = run::evaluation_facts(&before?, &after?).map_err(|error| error.to_string())?;
-    if facts == manifest.claim.evaluation { Ok(()) } else { Err("the claim's scores are not those of the answers".to_owned()) }
+    if facts == manifest.claim.evaluation {
+        Ok(())
+    } else {
+        Err("the claim's scores are not those of the answers".to_owned())
+    }
 }

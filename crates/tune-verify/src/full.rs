@@ -10,7 +10,13 @@ use crate::sample::difference;
 use crate::verdict::{Level, Outcome, Verdict};
 
 /// Runs the job again and compares the claims.
-pub fn check<B: KernelBackend>(evidence: &Evidence, job: &Job, device: &B::Device, verdict: &mut Verdict, observer: &mut dyn Observer) {
+pub fn check<B: KernelBackend>(
+    evidence: &Evidence,
+    job: &Job,
+    device: &B::Device,
+    verdict: &mut Verdict,
+    observer: &mut dyn Observer,
+) {
     let outcome = match rerun::<B>(evidence, job, device, observer) {
         Ok(outcome) => outcome,
         Err(problem) => Outcome::NotChecked(problem),
@@ -18,7 +24,12 @@ pub fn check<B: KernelBackend>(evidence: &Evidence, job: &Job, device: &B::Devic
     verdict.record(Level::Full, "whole run", outcome);
 }
 
-fn rerun<B: KernelBackend>(evidence: &Evidence, job: &Job, device: &B::Device, observer: &mut dyn Observer) -> Result<Outcome, String> {
+fn rerun<B: KernelBackend>(
+    evidence: &Evidence,
+    job: &Job,
+    device: &B::Device,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, String> {
     let place = tempfile::tempdir().map_err(|error| format!("no folder for the second run: {error}"))?;
     let folder = RunFolder::new(place.path().join("run"));
     let outcome = run::run::<B>(job, &folder, device, observer).map_err(|error| error.to_string())?;
@@ -34,7 +45,11 @@ fn rerun<B: KernelBackend>(evidence: &Evidence, job: &Job, device: &B::Device, o
 
 /// The first record that differs.
 fn first_difference(chain: &[ChainRecord], evidence: &Evidence) -> Option<String> {
-    chain.iter().zip(&evidence.chain).find(|(found, stated)| found != stated).map(|(found, stated)| difference(found, stated))
+    chain
+        .iter()
+        .zip(&evidence.chain)
+        .find(|(found, stated)| found != stated)
+        .map(|(found, stated)| difference(found, stated))
 }
 
 /// The first member of the claim that differs.

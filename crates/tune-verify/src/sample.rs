@@ -46,7 +46,9 @@ pub fn check<B: KernelBackend>(
         observer.phase(&format!("computing steps {from} to {to} again"));
         let name = format!("steps {from}–{to}");
         match replay(folder, chain, job, &mut trainer, from, to) {
-            Ok(None) => verdict.record(Level::Sample, name, Outcome::Verified("every loss, norm and the state root".to_owned())),
+            Ok(None) => {
+                verdict.record(Level::Sample, name, Outcome::Verified("every loss, norm and the state root".to_owned()))
+            }
             Ok(Some(difference)) => verdict.record(Level::Sample, name, Outcome::Differs(difference)),
             Err(error) => verdict.record(Level::Sample, name, Outcome::NotChecked(error.to_string())),
         }
@@ -111,16 +113,28 @@ pub(crate) fn difference(found: &ChainRecord, stated: &ChainRecord) -> String {
         return format!("step {step}: the loss is {:?}, the chain says {:?}", found.loss, stated.loss);
     }
     if found.grad_norm != stated.grad_norm {
-        return format!("step {step}: the gradient norm is {:?}, the chain says {:?}", found.grad_norm, stated.grad_norm);
+        return format!(
+            "step {step}: the gradient norm is {:?}, the chain says {:?}",
+            found.grad_norm, stated.grad_norm
+        );
     }
     if found.learning_rate != stated.learning_rate {
-        return format!("step {step}: the learning rate is {:?}, the chain says {:?}", found.learning_rate, stated.learning_rate);
+        return format!(
+            "step {step}: the learning rate is {:?}, the chain says {:?}",
+            found.learning_rate, stated.learning_rate
+        );
     }
     if found.eval_loss != stated.eval_loss {
-        return format!("step {step}: the held-out loss is {:?}, the chain says {:?}", found.eval_loss, stated.eval_loss);
+        return format!(
+            "step {step}: the held-out loss is {:?}, the chain says {:?}",
+            found.eval_loss, stated.eval_loss
+        );
     }
     if found.state_root != stated.state_root {
-        return format!("step {step}: the state root is {:?}, the chain says {:?}", found.state_root, stated.state_root);
+        return format!(
+            "step {step}: the state root is {:?}, the chain says {:?}",
+            found.state_root, stated.state_root
+        );
     }
     format!("step {step}: the counts differ")
 }

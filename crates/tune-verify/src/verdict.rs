@@ -91,7 +91,14 @@ impl Verdict {
     #[must_use]
     pub fn new(claim_id: Option<Digest>) -> Self {
         let requested = Level::Files;
-        Self { claim_id, conclusion: Conclusion::CouldNotBeChecked, requested, reached: None, confidence: None, checks: Vec::new() }
+        Self {
+            claim_id,
+            conclusion: Conclusion::CouldNotBeChecked,
+            requested,
+            reached: None,
+            confidence: None,
+            checks: Vec::new(),
+        }
     }
 
     /// Records a comparison.
