@@ -6,5 +6,9 @@
 mod support;
 
 mod bad_input;
+mod documents;
+mod golden;
+mod quickstart;
 mod same_bits;
+mod screens;
 mod tampering;

@@ -57,8 +57,9 @@ fn threads_do_not_matter() {
     let world = World::new();
     train_with(&world, "one", "RAYON_NUM_THREADS", "1");
     for threads in ["2", "5"] {
-        train_with(&world, threads, "RAYON_NUM_THREADS", threads);
-        assert_same(&world, "one", threads);
+        let run = format!("threads-{threads}");
+        train_with(&world, &run, "RAYON_NUM_THREADS", threads);
+        assert_same(&world, "one", &run);
     }
 }
 
@@ -182,7 +183,7 @@ fn a_template_changes_the_claim() {
     let world = World::new();
     world.write("rows.jsonl", &chat_rows());
     let recipe = world.read("recipe.yaml").replace("type: prompt_completion", "type: chat_template");
-    let template = "chat_template: \"{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}A {{ m.content }}\\n{% endgeneration %}{% else %}U {{ m.content }}\\n{% endif %}{% endfor %}\"\n";
+    let template = "chat_template_jinja: \"{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}A {{ m.content }}{{ eos_token }}{% endgeneration %}{% else %}U {{ m.content }}\\n{% endif %}{% endfor %}\"\n";
     world.write("recipe.yaml", &(recipe.clone() + template));
     world.train("before", &[]);
     world.write("recipe.yaml", &(recipe + &template.replace("U {{", "V {{")));

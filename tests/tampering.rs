@@ -131,6 +131,13 @@ fn rewrite_chain(run: &Path, change: impl FnOnce(&mut Vec<ChainRecord>)) -> Dige
     let mut head = records[0].previous;
     for record in &mut records {
         record.previous = head;
+        let state = run.join(format!("checkpoints/step-{:06}/state.json", record.step));
+        if state.exists() {
+            let text = fs::read_to_string(&state).expect("a state");
+            let mut value: Value = serde_json::from_str(&text).expect("a state");
+            value["previous"] = Value::from(head.to_string());
+            fs::write(&state, to_canonical_json(&value).expect("JSON")).expect("the run can be written");
+        }
         head = record.digest().expect("a digest");
         lines.extend(record.to_line().expect("a line"));
         lines.push(b'\n');
@@ -181,6 +188,20 @@ fn a_foreign_adapter_with_new_hashes_is_found() {
     assert!(outcome.stdout.contains("adapter"), "{}", outcome.stdout);
 }
 
+/// The same weights under another scale are another model.
+#[test]
+fn an_edited_adapter_configuration_with_new_hashes_is_found() {
+    let world = finished();
+    let config = world.read("run/adapter/adapter_config.json");
+    let edited = config.replace("\"lora_alpha\": 8", "\"lora_alpha\": 16");
+    assert_ne!(config, edited);
+    world.write("run/adapter/adapter_config.json", &edited);
+    reseal(&world.path("run"), |_| {});
+    let outcome = world.tune(&["verify", "run", "--level", "data"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("adapter_config.json"), "{}", outcome.stdout);
+}
+
 /// Checkpoints in each other's place.
 #[test]
 fn swapped_checkpoints_with_new_hashes_are_found() {
@@ -197,7 +218,9 @@ fn data_that_is_gone_cannot_be_checked_and_changed_data_differs() {
     let world = finished();
     let rows = world.read("rows.jsonl");
     // The content store has the bytes still; without it they are nowhere.
-    fs::remove_dir_all(world.path("cache")).expect("the content store");
+    if world.path("cache").exists() {
+        fs::remove_dir_all(world.path("cache")).expect("the content store can be removed");
+    }
     fs::remove_file(world.path("rows.jsonl")).expect("the data");
     let outcome = world.tune(&["verify", "run", "--level", "data"]);
     outcome.assert_code(2);

@@ -6,7 +6,7 @@
 //!
 //! Backward passes are methods beside their forward pass instead of nodes of burn's autodiff graph: a graph adds
 //! gradients in traversal order, keeps what it likes, and has no place for one gradient per row. See
-//! `docs/decisions/backward.md`.
+//! `docs/decisions/0002-backward.md`.
 
 use burn_backend::Backend;
 use burn_tensor::Tensor;

@@ -1,7 +1,7 @@
 //! `exp`, `ln` and what is made of them, in terms of the allowed operations only.
 //!
-//! The polynomials are those of the Cephes library (S. L. Moshier, `expf` and `logf`); range reduction and every
-//! rounding are stated in `docs/numerics.md`, where the largest error over all f32 inputs is published.
+//! The polynomials are after the Cephes library (S. L. Moshier, `expf` and `logf`); the digits written here are the
+//! contract's, of which two differ from Cephes in the last bit. Range reduction and every rounding are stated in `docs/numerics.md`, where the largest error over all f32 inputs is published.
 
 use crate::lanes::{Fma, Lanes, One};
 

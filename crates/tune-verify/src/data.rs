@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tune_data::StreamHead;
-use tune_schema::to_canonical_json;
+use tune_schema::manifest::StreamFacts;
+use tune_schema::recipe::Adapter;
+use tune_schema::{Digest, to_canonical_json};
 use tune_train::environment::Environment;
-use tune_train::{Job, JobOptions, Observer, RunFolder};
+use tune_train::{Job, JobOptions, Observer, RunFolder, run};
 
 use crate::files::Evidence;
 use crate::verdict::{Level, Outcome, Verdict};
@@ -42,40 +44,66 @@ pub fn check(
     };
     verdict.record(Level::Data, "sources", outcome);
     check_stream(evidence, &job, verdict);
+    check_side_files(folder, evidence, &job, verdict);
     Some(job)
 }
 
-/// Walks all rows and compares the stream's head after every step.
+/// Walks all rows and compares the stream's head and counts after every step.
 fn check_stream(evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
     let stream = &job.prepared.train;
     let mut head = StreamHead::new();
-    let mut row = 0;
+    let (mut rows, mut tokens, mut supervised_tokens) = (0, 0, 0);
     for record in &evidence.chain {
-        while row < record.rows.min(stream.len()) {
-            head.push(&stream.row(row));
-            row += 1;
+        let before = (tokens, supervised_tokens);
+        while rows < record.rows.min(stream.len()) {
+            let row = stream.row(rows);
+            head.push(&row);
+            tokens += row.input_ids.len() as u64;
+            supervised_tokens += row.supervised();
+            rows += 1;
         }
-        if head.digest() != record.stream {
+        let found = (head.digest(), tokens - before.0, supervised_tokens - before.1);
+        let stated = (record.stream, record.tokens, record.supervised_tokens);
+        if found != stated {
+            let words = |(digest, tokens, supervised): (Digest, u64, u64)| {
+                format!("{digest}, {tokens} tokens, {supervised} supervised")
+            };
             let detail =
-                format!("step {}: the stream has {}, the chain says {}", record.step, head.digest(), record.stream);
+                format!("step {}: the stream has {}, the chain says {}", record.step, words(found), words(stated));
             verdict.record(Level::Data, "stream", Outcome::Differs(detail));
             return;
         }
     }
-    let facts = &evidence.manifest.claim.stream;
-    let found = tune_schema::manifest::StreamFacts {
-        digest: head.digest(),
-        rows: row,
-        tokens: facts.tokens,
-        supervised_tokens: facts.supervised_tokens,
-        ..job.prepared.facts.clone()
-    };
-    let outcome = if found == *facts && row == stream.len() {
-        Outcome::Verified(format!("{row} rows, {}", head.digest()))
+    let found = StreamFacts { digest: head.digest(), rows, tokens, supervised_tokens, ..job.prepared.facts.clone() };
+    let outcome = if found == evidence.manifest.claim.stream && rows == stream.len() {
+        Outcome::Verified(format!("{rows} rows, {}", head.digest()))
     } else {
         Outcome::Differs("the claim's counts are not those of the stream".to_owned())
     };
     verdict.record(Level::Data, "stream", outcome);
+}
+
+/// The files beside the weights, which make them readable by other tools: a changed scale in `adapter_config.json` would
+/// be another model.
+fn check_side_files(folder: &RunFolder, evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
+    let result = folder.result(evidence.recipe.adapter == Adapter::Lora);
+    let checkpoints = evidence.chain.iter().filter(|record| record.state_root.is_some());
+    let mut folders: Vec<PathBuf> = checkpoints.map(|record| folder.checkpoint(record.step)).collect();
+    folders.push(result);
+    let side = run::side_files(job);
+    for place in &folders {
+        for (name, bytes) in &side {
+            let path = place.join(name);
+            if tune_fs::read_limited(&path, bytes.len() as u64).ok().as_ref() != Some(bytes) {
+                let detail = format!("{} is not what this run's recipe and base model give", path.display());
+                verdict.record(Level::Data, "files beside the weights", Outcome::Differs(detail));
+                return;
+            }
+        }
+    }
+    let detail =
+        format!("{} in {} folders", side.keys().map(String::as_str).collect::<Vec<_>>().join(", "), folders.len());
+    verdict.record(Level::Data, "files beside the weights", Outcome::Verified(detail));
 }
 
 /// Where to look for sources that have no address: where the run found them, unless the verifier says otherwise.

@@ -63,17 +63,17 @@ pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyEr
 
 /// The manifest in itself.
 fn check_manifest(manifest: &Manifest, bytes: &[u8], verdict: &mut Verdict) {
-    verdict.compare(Level::Files, "manifest schema", &manifest.schema, &MANIFEST_SCHEMA.to_owned());
+    verdict.compare(Level::Files, "manifest.json schema", &manifest.schema, &MANIFEST_SCHEMA.to_owned());
     let canonical = to_canonical_json(manifest).is_ok_and(|canonical| canonical == bytes);
     let outcome = if canonical {
         Outcome::Verified("canonical JSON".to_owned())
     } else {
-        Outcome::Differs("manifest.json is not in canonical form".to_owned())
+        Outcome::Differs("not in canonical form".to_owned())
     };
-    verdict.record(Level::Files, "manifest form", outcome);
+    verdict.record(Level::Files, "manifest.json form", outcome);
     if let (Ok(claim_id), Ok(seal)) = (canonical_digest(&manifest.claim), manifest.expected_seal()) {
-        verdict.compare(Level::Files, "claim id", &manifest.claim_id, &claim_id);
-        verdict.compare(Level::Files, "manifest seal", &manifest.seal, &seal);
+        verdict.compare(Level::Files, "manifest.json claim id", &manifest.claim_id, &claim_id);
+        verdict.compare(Level::Files, "manifest.json seal", &manifest.seal, &seal);
     }
 }
 
@@ -249,7 +249,7 @@ fn check_checkpoints(
             let result = folder.result(recipe.adapter == Adapter::Lora).join(weights);
             let tensors = checkpoint::read_tensors(&result).map_err(|error| error.to_string())?;
             if tensors != state.parameters {
-                return Err("the published weights are not those of the last checkpoint".to_owned());
+                return Err(format!("{}: the weights are not those of the last checkpoint", result.display()));
             }
         }
     }

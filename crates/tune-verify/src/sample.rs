@@ -43,8 +43,8 @@ pub fn check<B: KernelBackend>(
     let chosen = choose(segments.len(), options.segments, options.seed.unwrap_or_else(random_seed));
     for index in &chosen {
         let (from, to) = segments[*index];
-        observer.phase(&format!("computing steps {from} to {to} again"));
-        let name = format!("steps {from}–{to}");
+        observer.phase(&format!("computing steps {} to {to} again", from + 1));
+        let name = format!("steps {}–{to}", from + 1);
         match replay(folder, chain, job, &mut trainer, from, to) {
             Ok(None) => {
                 verdict.record(Level::Sample, name, Outcome::Verified("every loss, norm and the state root".to_owned()))
@@ -146,12 +146,12 @@ fn confidence(chosen: usize, n: usize) -> String {
         let missed = (0..forged).map(|i| (n - chosen).saturating_sub(i) as f64 / (n - i) as f64).product::<f64>();
         100.0 * (1.0 - missed)
     };
-    let tenth = n.div_ceil(10);
-    format!(
-        "{chosen} of {n} segments computed again: one forged segment would be caught with {:.0} %, {tenth} forged ones with {:.0} %",
-        caught(1.min(n)),
-        caught(tenth)
-    )
+    let one =
+        format!("{chosen} of {n} segments computed again: a single forged one is found with {:.0} %", caught(1.min(n)));
+    match n.div_ceil(10) {
+        0 | 1 => one,
+        tenth => format!("{one}, {tenth} of them with {:.0} %", caught(tenth)),
+    }
 }
 
 #[cfg(test)]

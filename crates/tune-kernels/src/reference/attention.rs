@@ -19,7 +19,7 @@ fn scores<F: Fma>(q: &[f32], k: &[f32], span: &Span, offset: usize, head: usize,
         .collect()
 }
 
-/// Row maximum: the first score, then `if s > max { s } else { max }` over the others.
+/// Row maximum: from -infinity, `if s > max { s } else { max }` over the scores in order.
 fn maximum(scores: &[f32]) -> f32 {
     scores.iter().fold(f32::NEG_INFINITY, |max, s| if *s > max { *s } else { max })
 }

@@ -46,12 +46,15 @@ impl fmt::Display for RecipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Some((place, line)) => {
-                let shown: String = line.chars().take(160).collect();
+                // Of a long line, what is around the place.
+                let skipped = (place.column - 1).saturating_sub(60);
+                let column = place.column - 1 - skipped;
+                let shown: String = line.chars().skip(skipped).take(100).collect();
                 writeln!(f, "{}:{}:{}: {}", self.source_name, place.line, place.column, self.problem)?;
                 let number = place.line.to_string();
                 writeln!(f, "  {number} | {shown}")?;
-                let width = place.width.min(shown.chars().count().saturating_sub(place.column - 1).max(1));
-                write!(f, "  {} | {}{}", " ".repeat(number.len()), " ".repeat(place.column - 1), "^".repeat(width))?;
+                let width = place.width.min(shown.chars().count().saturating_sub(column).max(1));
+                write!(f, "  {} | {}{}", " ".repeat(number.len()), " ".repeat(column), "^".repeat(width))?;
             }
             None => write!(f, "{}: {}", self.source_name, self.problem)?,
         }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use tune_schema::recipe::{self, Loaded};
 use tune_source::{LockMode, Options};
 use tune_train::{Job, JobOptions};
@@ -20,8 +21,8 @@ pub(crate) struct Read {
 /// Reads a recipe and prints what its reader noticed.
 pub(crate) fn read(path: &Path, overrides: &[String], printer: &mut Printer) -> anyhow::Result<Read> {
     let text = tune_fs::read_limited(path, 1 << 20)?;
-    let utf8 = String::from_utf8_lossy(&text);
-    let loaded = recipe::load(&path.to_string_lossy(), &utf8, overrides)?;
+    let utf8 = std::str::from_utf8(&text).with_context(|| format!("{}: a recipe is UTF-8 text", path.display()))?;
+    let loaded = recipe::load(&path.to_string_lossy(), utf8, overrides)?;
     for notice in &loaded.notices {
         printer.note(notice);
     }
@@ -48,8 +49,7 @@ pub(crate) fn job(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Res
     Ok(Job::open(&options.recipe, text, loaded, &job_options, printer)?)
 }
 
-/// The run folder of a job. A default or overridden path is seen from the current folder, one in the recipe from the
-/// recipe's.
+/// The run folder of a job, seen from the current folder: what is made lies where the command was given.
 pub(crate) fn output_dir(job: &Job) -> PathBuf {
     PathBuf::from(&job.recipe.output_dir)
 }

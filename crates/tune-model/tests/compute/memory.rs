@@ -1,0 +1,95 @@
+//! The estimate of memory against arithmetic by hand.
+
+use tune_model::base::ModelConfig;
+use tune_model::{LoraSpec, MemoryEstimate, estimate};
+
+use super::support::{all_linear, lora, small};
+
+/// `HuggingFaceTB/SmolLM2-135M`, whose parameters are counted on its page.
+fn smollm2() -> ModelConfig {
+    ModelConfig {
+        hidden_size: 576,
+        intermediate_size: 1536,
+        num_layers: 30,
+        num_heads: 9,
+        num_kv_heads: 3,
+        head_dim: 64,
+        vocab_size: 49_152,
+        rope_scaling: None,
+        ..small(true, false)
+    }
+}
+
+fn rank_8() -> LoraSpec {
+    LoraSpec { rank: 8, ..lora(all_linear(), 0.0) }
+}
+
+/// Panics unless `found` is at least `hand` and at most `percent` percent more.
+#[track_caller]
+fn assert_near(what: &str, found: u64, hand: u64, percent: u64) {
+    assert!(found >= hand && found * 100 <= hand * (100 + percent), "{what}: {found}, by hand {hand}");
+}
+
+#[test]
+fn the_parts_add_up() {
+    let MemoryEstimate { weights, training, activations, temporary, total } =
+        estimate(&smollm2(), Some(&rank_8()), 2048, 8);
+    assert_eq!(total, weights + training + activations + temporary);
+}
+
+#[test]
+fn weights_by_hand() {
+    // 134,515,008 parameters; the 61 vectors of the normalisations (35,136) are left out of the estimate.
+    let hand = 4 * (134_515_008 - 35_136);
+    assert_eq!(estimate(&smollm2(), Some(&rank_8()), 1, 1).weights, hand);
+    let untied = ModelConfig { tie_word_embeddings: false, ..smollm2() };
+    assert_eq!(estimate(&untied, Some(&rank_8()), 1, 1).weights, hand + 4 * 49_152 * 576);
+}
+
+#[test]
+fn training_state_by_hand() {
+    // PEFT counts 2,442,240 trainable parameters for rank 8 on all linear layers: 30 · 8 · (1152 + 768 + 768 + 1152 +
+    // 3 · 2112). Beside them two moments, the newest gradient and, for 8 rows, up to 4 partial sums.
+    let lora = estimate(&smollm2(), Some(&rank_8()), 2048, 8);
+    assert_eq!(lora.training, 4 * 2_442_240 * (3 + 1 + 4));
+    // All weights: they are in the base, so two moments and, for one row, the newest gradient and one sum.
+    let full = estimate(&smollm2(), None, 2048, 1);
+    assert_eq!(full.training, full.weights * (2 + 1 + 1));
+}
+
+#[test]
+fn activations_by_hand() {
+    // For each token and block: two hidden states, queries and attended values (576 each), keys and values (192 each),
+    // gate and up (1536 each), statistics of 9 heads, two roots, and seven branches of rank 8.
+    let block = 2 * 576 + 2 * 576 + 2 * 192 + 2 * 1536 + 2 * 9 + 2 + 7 * 8;
+    let found = estimate(&smollm2(), Some(&rank_8()), 2048, 8).activations;
+    assert_near("activations", found, 4 * 30 * 2048 * block, 10);
+}
+
+#[test]
+fn temporaries_by_hand() {
+    // Logits of a chunk (2²² values), or of one block: three arrays as wide as the feed-forward layer and two hidden.
+    let found = estimate(&smollm2(), Some(&rank_8()), 2048, 8).temporary;
+    assert_near("temporary", found, 4 * (1 << 22), 300);
+    assert!(found >= 4 * 2048 * (3 * 1536 + 2 * 576));
+}
+
+#[test]
+fn more_of_anything_takes_more() {
+    let of =
+        |config: &ModelConfig, rank, tokens, rows| estimate(config, Some(&LoraSpec { rank, ..rank_8() }), tokens, rows);
+    let config = smollm2();
+    let lengths: Vec<u64> = (0..16).map(|power| of(&config, 8, 1 << power, 8).total).collect();
+    assert!(lengths.is_sorted_by(|a, b| a < b), "{lengths:?}");
+    let rows: Vec<u64> = (0..10).map(|power| of(&config, 8, 2048, 1 << power).total).collect();
+    assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");
+    let ranks: Vec<u64> = (0..8).map(|power| of(&config, 1 << power, 2048, 8).total).collect();
+    assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+    let deeper = ModelConfig { num_layers: 31, ..smollm2() };
+    assert!(of(&deeper, 8, 2048, 8).total > of(&config, 8, 2048, 8).total);
+    // Activations are a multiple of the tokens; weights and training state know nothing of them.
+    let [short, long] = [512, 1024].map(|tokens| of(&config, 8, tokens, 8));
+    assert_eq!(long.activations, 2 * short.activations);
+    assert_eq!((long.weights, long.training), (short.weights, short.training));
+    assert!(estimate(&config, None, 2048, 8).total > of(&config, 8, 2048, 8).total);
+}

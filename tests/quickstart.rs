@@ -1,0 +1,108 @@
+//! The quickstart: what its base model claims to be, and what fine-tuning makes of it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tune_schema::Digest;
+
+use crate::support::{Outcome, files, repository};
+
+/// The base's manifest.
+fn base_claim() -> Value {
+    let text =
+        fs::read_to_string(repository().join("models/quickstart-base/manifest.json")).expect("the base's manifest");
+    let manifest: Value = serde_json::from_str(&text).expect("JSON");
+    manifest["claim"].clone()
+}
+
+/// The repository's recipes and models in a folder of their own, with the corpus generated.
+fn copy(folder: &Path) {
+    for part in ["recipes", "models"] {
+        for (name, bytes) in files(&repository().join(part)) {
+            let path = folder.join(part).join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, bytes).expect("a file");
+        }
+    }
+    fs::copy(repository().join("datasets.lock"), folder.join("datasets.lock")).expect("the lock");
+    fs::create_dir(folder.join("data")).expect("a folder");
+    let corpus = tune_quickstart::corpus(tune_quickstart::STORIES);
+    fs::write(folder.join("data/quickstart-corpus.jsonl"), corpus).expect("the corpus");
+}
+
+fn tune(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tune"));
+    command.current_dir(folder).args(arguments);
+    command
+}
+
+/// Fine-tuning raises the score from nearly nothing to nearly everything, and the whole of it verifies.
+#[test]
+fn it_learns_and_verifies() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    copy(folder.path());
+    let run = tune(folder.path(), &["run", "recipes/quickstart.yaml", "--frozen"]);
+    Outcome::of({ run }.output().expect("the binary starts")).assert_code(0);
+    let manifest = fs::read(folder.path().join("runs/quickstart/manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+    let score = |when: &str| manifest["claim"]["evaluation"][format!("exact_match_{when}")].as_u64().expect("a score");
+    assert!(score("before") <= 5, "{} of 100 before", score("before"));
+    assert!(score("after") > 90, "{} of 100 after", score("after"));
+    let verify = tune(folder.path(), &["verify", "runs/quickstart", "--level", "full"]);
+    let verdict = Outcome::of({ verify }.output().expect("the binary starts"));
+    verdict.assert_code(0);
+    assert!(verdict.stdout.contains("verified"), "{}", verdict.stdout);
+}
+
+/// The base's files are those of its claim.
+#[test]
+fn the_base_is_what_its_manifest_says() {
+    let claim = base_claim();
+    let base = repository().join("models/quickstart-base");
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let found = Digest::of(&fs::read(base.join(name)).expect("the base")).to_string();
+        assert_eq!(claim["files"][format!("model/{name}")], Value::from(found), "{name}");
+    }
+    let found = Digest::of(&fs::read(base.join("chain.jsonl")).expect("the chain")).to_string();
+    assert_eq!(claim["files"]["chain.jsonl"], Value::from(found));
+    let corpus = Digest::of(tune_quickstart::corpus(tune_quickstart::STORIES).as_bytes()).to_string();
+    let sources = claim["inputs"]["sources"].as_array().expect("sources");
+    assert!(
+        sources.iter().any(|source| source["files"][0]["sha256"] == corpus.as_str()),
+        "the corpus is another"
+    );
+}
+
+/// All of the base's training takes minutes; its first steps are computed anew here, and are those of its chain.
+#[test]
+fn the_bases_first_steps_are_those_of_its_chain() {
+    const STEPS: usize = 5;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    copy(folder.path());
+    let run = ["run", "recipes/quickstart-base.yaml", "--frozen", "output_dir=run"];
+    let mut child =
+        tune(folder.path(), &run).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let started = Instant::now();
+    let lines = loop {
+        let text = fs::read_to_string(folder.path().join("run/chain.jsonl")).unwrap_or_default();
+        let lines: Vec<String> =
+            text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect();
+        if lines.len() > STEPS
+            || started.elapsed() > Duration::from_mins(5)
+            || child.try_wait().expect("a child").is_some()
+        {
+            break lines;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a child");
+    assert!(lines.len() > STEPS, "only {} steps were done", lines.len());
+    let kept = fs::read_to_string(repository().join("models/quickstart-base/chain.jsonl")).expect("the chain");
+    for (step, (found, kept)) in lines.iter().zip(kept.split_inclusive('\n')).enumerate() {
+        assert_eq!(found, kept, "step {step}");
+    }
+}
