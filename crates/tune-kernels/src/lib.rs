@@ -2,7 +2,7 @@
 //!
 //! `docs/numerics.md` is normative; this crate implements it three times over, and tests compare the three bit for bit:
 //!
-//! - [`reference`]: plain scalar loops that a reader can check against the page, generic over the one operation `fma`
+//! - [`mod@reference`]: plain scalar loops that a reader can check against the page, generic over the one operation `fma`
 //! - [`cpu`]: the same operations in vector registers and threads, at a level chosen at run time ([`cpu::Level`])
 //! - [`backend`]: the operations as an extension of burn's `Backend`, which models are written against
 //!

@@ -4,7 +4,7 @@
 //! - [`model`]: weights on a device, forward pass and hand-written backward pass; [`block`], [`linear`] are its parts
 //! - [`adapter`]: which layers get a LoRA branch, and what it starts as
 //! - [`batch`]: rows as a flat list of tokens
-//! - [`generate`]: greedy answers with a cache
+//! - `generate`: greedy answers with a cache
 //! - [`rope`]: position tables; [`memory`]: an estimate for `tune plan`
 //!
 //! Every operation whose value reaches a result is one of `tune_kernels::KernelBackend`, or an elementwise addition.

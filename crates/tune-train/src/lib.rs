@@ -5,7 +5,7 @@
 //! - [`optimizer`], [`schedule`]: gradient tree, norm, AdamW; learning rates
 //! - [`evaluate`]: held-out scores before and after
 //! - [`checkpoint`], [`chain_file`], [`layout`]: what lies in a run folder
-//! - [`run`]: all of it in order, crash-safe, ending in a manifest
+//! - [`mod@run`]: all of it in order, crash-safe, ending in a manifest
 //! - [`environment`]: machine and timings, outside the claim
 //! - [`observer`]: how a run tells what it is doing
 

@@ -1,6 +1,6 @@
 //! The operations in vector registers and threads.
 //!
-//! Each kernel is one generic function over [`Lanes`]; [`dispatch!`] compiles it once for every level and picks one at
+//! Each kernel is one generic function over [`Lanes`](crate::lanes::Lanes); `dispatch!` compiles it once for every level and picks one at
 //! run time. Widths, tiles and threads decide which outputs are computed together, never the order inside one output.
 //!
 //! - [`product`]: every matrix product, whatever its direction
