@@ -9,6 +9,7 @@ mod bad_input;
 mod documents;
 mod golden;
 mod quickstart;
+mod recipe_page;
 mod same_bits;
 mod screens;
 mod tampering;
