@@ -12,4 +12,5 @@ mod quickstart;
 mod recipe_page;
 mod same_bits;
 mod screens;
+mod sources;
 mod tampering;

@@ -70,10 +70,7 @@ fn the_base_is_what_its_manifest_says() {
     assert_eq!(claim["files"]["chain.jsonl"], Value::from(found));
     let corpus = Digest::of(tune_quickstart::corpus(tune_quickstart::STORIES).as_bytes()).to_string();
     let sources = claim["inputs"]["sources"].as_array().expect("sources");
-    assert!(
-        sources.iter().any(|source| source["files"][0]["sha256"] == corpus.as_str()),
-        "the corpus is another"
-    );
+    assert!(sources.iter().any(|source| source["files"][0]["sha256"] == corpus.as_str()), "the corpus is another");
 }
 
 /// All of the base's training takes minutes; its first steps are computed anew here, and are those of its chain.

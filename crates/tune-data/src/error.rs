@@ -136,6 +136,10 @@ fn cut(truncated: &bool) -> &'static str {
     if *truncated { " after it was cut at `sequence_len`" } else { "" }
 }
 
+fn names(unknown: &[String]) -> String {
+    if unknown.is_empty() { String::new() } else { format!(": nothing is given for `{}`", unknown.join("`, `")) }
+}
+
 /// Why a line is no row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowProblem {
@@ -203,6 +207,14 @@ pub enum TemplateProblem {
     Refused {
         /// What it says.
         reason: String,
+    },
+    /// A name that nothing is given for, or a member that a message does not have.
+    #[error("line {line} of the chat template uses what does not exist{}", names(.unknown))]
+    Undefined {
+        /// From 1.
+        line: usize,
+        /// Names in the template that nothing is given for.
+        unknown: Vec<String>,
     },
     /// The result would depend on the hour.
     #[error("the chat template asks for the time, which would enter the result")]
@@ -320,6 +332,9 @@ impl TemplateProblem {
             Self::Missing => "set `chat_template: chatml`, or write a template with `chat_template_jinja`",
             Self::InContext { .. } => {
                 "a mask over such turns would be wrong: train on conversations with one answer, or choose another `chat_template`"
+            }
+            Self::Undefined { .. } => {
+                "a template gets `messages` (of `role` and `content`), `add_generation_prompt`, `bos_token`, `eos_token`, `tools` and `documents`"
             }
             Self::Syntax { .. } | Self::Refused { .. } | Self::Clock | Self::InUse { .. } | Self::NoHeader { .. } => {
                 "choose another `chat_template`, or write one with `chat_template_jinja`"

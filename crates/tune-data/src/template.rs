@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use minijinja::value::Kwargs;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
 use crate::error::TemplateProblem;
@@ -52,6 +52,8 @@ pub struct ChatTemplate {
 const NAME: &str = "chat_template";
 /// Instructions of the template engine for one rendering: a template of a stranger may loop, and must end.
 const FUEL: u64 = 10_000_000;
+/// What a template is given.
+const GIVEN: [&str; 6] = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
 
 impl ChatTemplate {
     /// A template with the special tokens that it may name.
@@ -64,6 +66,8 @@ impl ChatTemplate {
         environment.set_lstrip_blocks(true);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
+        // Jinja prints nothing for a name that does not exist: a misspelt one would train on less than was meant.
+        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |text: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, text))
@@ -82,19 +86,20 @@ impl ChatTemplate {
     /// # Errors
     /// A template that refuses the conversation.
     pub fn render(&self, messages: &[Message], generate: bool) -> Result<String, TemplateProblem> {
-        // transformers passes `tools` and `documents` as none, and templates compare with that.
+        // transformers passes `tools` and `documents` as none, and templates compare with that. A tokenizer without a
+        // first token prints none.
         let context = context! {
             messages => Value::from_serialize(messages),
             tools => (),
             documents => (),
             add_generation_prompt => generate,
-            bos_token => self.bos.as_deref().map_or(Value::UNDEFINED, Value::from),
+            bos_token => self.bos.as_deref().unwrap_or_default(),
             eos_token => self.eos,
         };
         self.environment
             .get_template(NAME)
             .and_then(|template| template.render(context))
-            .map_err(|error| refusal(&error))
+            .map_err(|error| self.refusal(&error))
     }
 
     /// Renders a conversation and finds the turns in it by construction: the text of the first messages is the beginning
@@ -122,9 +127,11 @@ impl ChatTemplate {
             }
             let end = match self.turn_end(&text, messages, i) {
                 // Some templates render a system message only inside the next turn: it then has no end of its own.
-                Err(TemplateProblem::Refused { .. } | TemplateProblem::InContext { .. })
-                    if !trained && message.role == "system" =>
-                {
+                Err(
+                    TemplateProblem::Refused { .. }
+                    | TemplateProblem::Undefined { .. }
+                    | TemplateProblem::InContext { .. },
+                ) if !trained && message.role == "system" => {
                     continue;
                 }
                 end => end?,
@@ -154,7 +161,7 @@ impl ChatTemplate {
             match self.render(&messages[..i], true) {
                 Ok(prompt) if text.starts_with(&prompt) => return Ok(prompt.len()),
                 // Nothing is generated before the first message, and many templates cannot render that.
-                Ok(_) | Err(TemplateProblem::Refused { .. }) if i == 0 => {}
+                Ok(_) | Err(TemplateProblem::Refused { .. } | TemplateProblem::Undefined { .. }) if i == 0 => {}
                 Ok(_) => return Err(TemplateProblem::InUse { message: i + 1 }),
                 Err(problem) => return Err(problem),
             }
@@ -171,14 +178,27 @@ impl ChatTemplate {
             _ => Err(TemplateProblem::NoHeader { message: i + 1 }),
         }
     }
-}
 
-fn refusal(error: &Error) -> TemplateProblem {
-    let detail = error.detail().unwrap_or_default();
-    if error.kind() == ErrorKind::UnknownFunction && detail.contains("strftime_now") {
-        return TemplateProblem::Clock;
+    fn refusal(&self, error: &Error) -> TemplateProblem {
+        let detail = error.detail().unwrap_or_default();
+        match error.kind() {
+            ErrorKind::UnknownFunction if detail.contains("strftime_now") => TemplateProblem::Clock,
+            ErrorKind::UndefinedError => {
+                TemplateProblem::Undefined { line: error.line().unwrap_or(1), unknown: self.unknown_names() }
+            }
+            _ if detail.is_empty() => TemplateProblem::Refused { reason: error.to_string() },
+            _ => TemplateProblem::Refused { reason: detail.to_owned() },
+        }
     }
-    TemplateProblem::Refused { reason: if detail.is_empty() { error.to_string() } else { detail.to_owned() } }
+
+    /// Names in the template that nothing is given for, sorted.
+    fn unknown_names(&self) -> Vec<String> {
+        let used = self.environment.get_template(NAME).map(|template| template.undeclared_variables(false));
+        let given = |name: &str| GIVEN.contains(&name) || self.environment.globals().any(|(global, _)| global == name);
+        let mut names: Vec<String> = used.unwrap_or_default().into_iter().filter(|name| !given(name)).collect();
+        names.sort();
+        names
+    }
 }
 
 /// `{% generation %}` marks answers for transformers' own masks (`AssistantTracker`), which ours do without: each such
@@ -295,6 +315,22 @@ mod tests {
         let guarded = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %}";
         assert_eq!(render(guarded, &one).unwrap(), "26 Jul 2024");
         assert!(render("{{ strftime_now('%d') }}", &one).unwrap_err().contains("asks for the time"));
+    }
+
+    #[test]
+    fn names_that_do_not_exist_are_refused_where_they_would_be_printed() {
+        let one = [message("user", "Hi")];
+        let error = |template: &str| render(template, &one).unwrap_err();
+        assert_eq!(
+            error("a\n{{ mesage }}{{ eos_token }}{{ other if other }}"),
+            "line 2 of the chat template uses what does not exist: nothing is given for `mesage`, `other`"
+        );
+        assert_eq!(error("{{ messages[0].contnt }}"), "line 1 of the chat template uses what does not exist");
+        assert!(error("{{ mesages[0].content }}").ends_with("nothing is given for `mesages`"));
+        let guarded = "{% if thinking %}x{% endif %}{{ style if style is defined }}{{ date | default('today') }}";
+        assert_eq!(render(guarded, &one).unwrap(), "today");
+        let without = ChatTemplate::new("{{ bos_token }}{{ messages[0].content }}", None, "</s>").unwrap();
+        assert_eq!(without.render(&one, false).unwrap(), "Hi");
     }
 
     #[test]

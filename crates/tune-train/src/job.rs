@@ -81,13 +81,22 @@ impl Job {
     /// # Errors
     /// As [`Job::open`].
     pub fn reopen(
-        recipe: Recipe,
+        mut recipe: Recipe,
         text: Vec<u8>,
         overrides: BTreeMap<String, String>,
         lock: Lock,
         options: &JobOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
+        // A claimed recipe holds no places: what has an address is found by the lock's.
+        for source in lock.sources.iter().filter(|source| !source.uri.starts_with("file:")) {
+            if source.name == recipe.base_model_name {
+                recipe.base_model.clone_from(&source.uri);
+            }
+            for dataset in recipe.datasets.iter_mut().filter(|dataset| dataset.name == source.name) {
+                dataset.path.clone_from(&source.uri);
+            }
+        }
         let mut lock = LockFile::detached(lock);
         let opened = open_sources(&recipe, &mut lock, options, &|_| Path::new("."), observer)?;
         Self::assemble(recipe, text, overrides, opened, observer)

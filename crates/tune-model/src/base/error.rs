@@ -359,7 +359,23 @@ impl BaseError {
                  and GGUF files of architecture `llama`"
             }
             Self::SeveralGguf { .. } => "name one file of the repository as the base model",
-            Self::Truncated { .. } | Self::TensorBeyondFile { .. } => "fetch the file again and compare its sha256",
+            Self::Truncated { .. }
+            | Self::TooLarge { .. }
+            | Self::Json { .. }
+            | Self::NotUtf8 { .. }
+            | Self::DuplicateTensor { .. }
+            | Self::TensorName { .. }
+            | Self::TensorSize { .. }
+            | Self::TensorBeyondFile { .. }
+            | Self::Overlap { .. }
+            | Self::Gap { .. }
+            | Self::NotFinite { .. } => "fetch the file again and compare its sha256",
+            Self::MissingFile { .. } => {
+                "a model is a folder with `config.json`, `tokenizer.json` and `*.safetensors`, or one file whose name ends in `.gguf`"
+            }
+            Self::MissingTensor { .. } | Self::WrongShape { .. } | Self::IndexMismatch { .. } => {
+                "configuration and weights belong to different models: fetch both from the same place"
+            }
             Self::NotGguf { .. } => "a text of some hundred bytes instead of a model is usually a Git LFS pointer",
             Self::GgufVersion { .. } => {
                 "versions 2 and 3 in little-endian byte order are read; convert the file with llama.cpp"
@@ -367,6 +383,7 @@ impl BaseError {
             Self::GgufField { problem: GgufProblem::TensorType { .. }, .. } => {
                 "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K are read; take another file of the model"
             }
+            Self::GgufField { .. } => "fetch the file again and compare its sha256",
             Self::UnknownTensor { tensor, .. } if tensor == "rope_freqs.weight" => {
                 "GGUF stores Llama 3's frequency scaling as a table; use the model's Hugging Face folder"
             }

@@ -280,7 +280,7 @@ impl Context<'_> {
         } else {
             path.rsplit_once('.').map_or(path, |(p, _)| p)
         };
-        let problem = error.inner().to_string();
+        let problem = in_plain_words(&error.inner().to_string());
         self.error(document, path, false, format!("`{path}`: {problem}"))
     }
 
@@ -291,6 +291,25 @@ impl Context<'_> {
             None => error,
         }
     }
+}
+
+/// What a deserializer says, with its name for the expected type as a person would call it.
+fn in_plain_words(problem: &str) -> String {
+    let Some((found, expected)) = problem.rsplit_once(", expected ") else { return problem.to_owned() };
+    let expected = match expected {
+        "u32" => "a whole number from 0 to 2^32 - 1",
+        "u64" => "a whole number from 0 to 2^64 - 1",
+        "f64" => "a number",
+        "a boolean" => "`true` or `false`",
+        "a sequence" => "a list",
+        "a map" => "`key: value` lines",
+        other if other.starts_with("struct ") => "`key: value` lines",
+        other => other,
+    };
+    let found = found
+        .replace("invalid type: sequence", "invalid type: a list")
+        .replace("invalid type: map", "invalid type: `key: value` lines");
+    format!("{found}, expected {expected}")
 }
 
 fn with_nearest(error: RecipeError, key: &str, known: &[String]) -> RecipeError {

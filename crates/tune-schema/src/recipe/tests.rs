@@ -54,9 +54,18 @@ fn a_wrong_type_says_what_was_found_and_what_is_expected() {
     let text = format!("{MINIMAL}lora_r: many\n");
     assert_eq!(
         error(&text, &[]),
-        "recipes/x.yaml:5:9: `lora_r`: invalid type: string \"many\", expected u32\n  5 | lora_r: many\n    |         ^^^^"
+        "recipes/x.yaml:5:9: `lora_r`: invalid type: string \"many\", expected a whole number from 0 to 2^32 - 1\n  5 | lora_r: many\n    |         ^^^^"
     );
     assert!(error(MINIMAL, &["lora_r=abc"]).starts_with("override `lora_r=abc`: `lora_r`: invalid type"));
+    for (given, expected) in [
+        ("learning_rate=fast", "string \"fast\", expected a number"),
+        ("use_rslora=maybe", "string \"maybe\", expected `true` or `false`"),
+        ("datasets=rows.jsonl", "string \"rows.jsonl\", expected a list"),
+        ("datasets=[rows.jsonl]", "string \"rows.jsonl\", expected `key: value` lines"),
+        ("base_model=[a]", "a list, expected a string"),
+    ] {
+        assert!(error(MINIMAL, &[given]).ends_with(expected), "{}", error(MINIMAL, &[given]));
+    }
     let text = format!("{MINIMAL}lr_scheduler: cosin\n");
     assert!(
         error(&text, &[]).contains("unknown variant `cosin`, expected one of `constant`, `linear`, `cosine`"),
