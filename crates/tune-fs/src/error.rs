@@ -74,14 +74,15 @@ impl FsError {
             io::ErrorKind::StorageFull => {
                 Some(format!("the disk of `{folder}` is full: free some space and run the same command again"))
             }
-            io::ErrorKind::ReadOnlyFilesystem => {
-                Some(format!("`{folder}` is read-only: choose another folder with `output_dir=…`"))
-            }
+            io::ErrorKind::ReadOnlyFilesystem => Some(format!("`{folder}` is read-only: choose another folder")),
             io::ErrorKind::PermissionDenied => Some(format!(
                 "this user may not do that in `{folder}`: check its permissions, or choose another folder"
             )),
-            io::ErrorKind::NotFound => {
-                Some("check the path; paths in a recipe are relative to the recipe's folder".to_owned())
+            io::ErrorKind::NotFound => Some("check the path".to_owned()),
+            io::ErrorKind::NotADirectory => Some(format!("`{folder}` lies below a file: choose another place")),
+            io::ErrorKind::IsADirectory => Some("a folder is there: name a file".to_owned()),
+            io::ErrorKind::FileTooLarge => {
+                Some("this process may not write larger files: raise the limit (`ulimit -f`)".to_owned())
             }
             _ => None,
         }

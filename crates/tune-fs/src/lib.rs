@@ -154,6 +154,21 @@ pub fn list_files_recursive(folder: &Path) -> Result<Vec<String>, FsError> {
     Ok(found)
 }
 
+/// Whether everyone on this machine may put files into a folder.
+#[must_use]
+pub fn is_public(folder: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o002 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        false
+    }
+}
+
 /// Makes the entries of a folder durable.
 ///
 /// # Errors

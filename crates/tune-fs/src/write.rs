@@ -28,8 +28,11 @@ impl AtomicFile {
     /// Starts a file that will be `path`; it is written beside it until [`Self::commit`], and vanishes when dropped.
     ///
     /// # Errors
-    /// A folder that cannot be written.
+    /// A folder that cannot be written, or something at `path` that a file cannot take the place of, as a device.
     pub fn create(path: &Path) -> Result<Self, FsError> {
+        if crate::exists(path) && !crate::is_file(path) {
+            return Err(FsError::Unexpected { path: path.to_owned(), what: "not a file, and is left as it is" });
+        }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".tune-").suffix(crate::incomplete::SUFFIX);
         // A temporary file is readable by its owner only; a result is readable by whom the user's umask allows.

@@ -19,14 +19,15 @@ pub const FILE_NAME: &str = "datasets.lock";
 
 impl LockFile {
     /// The lock of a recipe: the nearest `datasets.lock` in the recipe's folder or one above it, or a new one beside the
-    /// recipe.
+    /// recipe. The search ends before a folder that everyone may write to, where anyone could have put one.
     ///
     /// # Errors
     /// A lock that cannot be read.
     pub fn find(recipe: &Path) -> Result<Self, SourceError> {
         let folder = recipe.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        let found = absolute.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| tune_fs::exists(path));
+        let trusted = absolute.ancestors().take_while(|above| *above == absolute || !tune_fs::is_public(above));
+        let found = trusted.map(|folder| folder.join(FILE_NAME)).find(|path| tune_fs::exists(path));
         let Some(path) = found else {
             let empty = Lock { version: LOCK_VERSION, sources: Vec::new() };
             return Ok(Self { path: Some(absolute.join(FILE_NAME)), lock: empty.clone(), saved: empty });

@@ -66,6 +66,13 @@ impl State {
         }
     }
 
+    /// Whether every value is a finite number.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let all = [&self.parameters, &self.first_moments, &self.second_moments];
+        all.iter().all(|tensors| tensors.values().all(|(_, values)| values.iter().all(|value| value.is_finite())))
+    }
+
     /// Root over all tensors: parameters under `parameter.`, moments under `first_moment.` and `second_moment.`.
     #[must_use]
     pub fn root(&self) -> Digest {
@@ -144,15 +151,28 @@ pub fn write_checkpoint(
 ) -> Result<(), TrainError> {
     let staging = tune_fs::incomplete_name(folder);
     tune_fs::remove_dir_all(&staging)?;
-    tune_fs::create_dir_all(&staging)?;
-    write_weights(&staging, weights_file, &state.parameters, side)?;
-    tune_fs::write_atomic(
-        &staging.join("optimizer.safetensors"),
-        &write_safetensors(&state.optimizer_tensors(), &BTreeMap::new())?,
-    )?;
-    tune_fs::write_atomic(&staging.join("state.json"), &tune_schema::to_canonical_json(facts)?)?;
+    if let Err(error) = write_checkpoint_files(&staging, weights_file, state, facts, side) {
+        // Half a checkpoint would hold on to the space that is lacking. What stopped the writing is the better message.
+        let _ = tune_fs::remove_dir_all(&staging);
+        return Err(error);
+    }
     tune_fs::remove_dir_all(folder)?;
     tune_fs::rename_dir_durable(&staging, folder)?;
+    Ok(())
+}
+
+fn write_checkpoint_files(
+    folder: &Path,
+    weights_file: &str,
+    state: &State,
+    facts: &CheckpointState,
+    side: &SideFiles,
+) -> Result<(), TrainError> {
+    tune_fs::create_dir_all(folder)?;
+    write_weights(folder, weights_file, &state.parameters, side)?;
+    let moments = write_safetensors(&state.optimizer_tensors(), &BTreeMap::new())?;
+    tune_fs::write_atomic(&folder.join("optimizer.safetensors"), &moments)?;
+    tune_fs::write_atomic(&folder.join("state.json"), &tune_schema::to_canonical_json(facts)?)?;
     Ok(())
 }
 

@@ -50,6 +50,22 @@ pub enum TrainError {
         /// Its learning rate.
         learning_rate: f64,
     },
+    /// The update led out of the numbers.
+    #[error("step {step}: the update at learning rate {learning_rate:e} made weights that are no finite numbers")]
+    WeightsNotFinite {
+        /// The step, from 1.
+        step: u64,
+        /// Its learning rate.
+        learning_rate: f64,
+    },
+    /// The held-out loss left the numbers.
+    #[error("after step {step} the held-out loss is {loss}")]
+    EvaluationNotFinite {
+        /// Steps done.
+        step: u64,
+        /// The loss.
+        loss: f32,
+    },
     /// More steps than a counter of Philox holds.
     #[error("a run has at most 2^32 steps")]
     TooManySteps,
@@ -133,10 +149,9 @@ impl TrainError {
             Self::Data(error) => error.hint(),
             Self::Base(error) => error.hint(),
             Self::Model(error) => error.hint(),
-            Self::NotFinite { .. } => Some(
-                "lower `learning_rate`, raise `warmup_steps`, or set `max_grad_norm`; nothing of this step was kept"
-                    .to_owned(),
-            ),
+            Self::NotFinite { .. } | Self::WeightsNotFinite { .. } | Self::EvaluationNotFinite { .. } => {
+                Some("lower `learning_rate`, or raise `warmup_steps`; the last checkpoint is as it was".to_owned())
+            }
             Self::OtherClaim { .. } | Self::NotARun { .. } => {
                 Some("choose another folder with `output_dir=…`, or remove this one".to_owned())
             }

@@ -70,10 +70,12 @@ impl Job {
         let overridden = |key: &str| loaded.override_keys.contains(key);
         let base_dir = |key: &str| if overridden(key) { Path::new(".") } else { folder };
         let opened = open_sources(&loaded.recipe, &mut lock, options, &base_dir, observer)?;
-        lock.save()?;
         let overrides = loaded.overrides.iter().filter(|o| o.is_claimed());
         let overrides = overrides.map(|o| (o.key.clone(), o.value_text.clone())).collect();
-        Self::assemble(loaded.recipe, text, overrides, opened, observer)
+        let job = Self::assemble(loaded.recipe, text, overrides, opened, observer)?;
+        // Only now: bytes that no run could use are not what later ones are held to.
+        lock.save()?;
+        Ok(job)
     }
 
     /// Opens the computation of a run again: its claimed recipe with the sources of its own lock.

@@ -97,7 +97,8 @@ pub fn run<B: KernelBackend>(
     let (mut chain, _lock) = match enter(job, folder, &mut trainer, &side) {
         // What never became a run is not left lying about.
         Err(error) if matches!(found, Found::Nothing) => {
-            tune_fs::remove_dir_all(folder.path())?;
+            // What stopped the run is the better message than what stops the cleaning up.
+            let _ = tune_fs::remove_dir_all(folder.path());
             return Err(error);
         }
         entered => entered?,
@@ -312,6 +313,9 @@ fn next_record<B: KernelBackend>(
     let mut state_root = None;
     if step.is_multiple_of(job.recipe.save_steps) || step == total {
         let state = trainer.state();
+        if !state.is_finite() {
+            return Err(TrainError::WeightsNotFinite { step, learning_rate: result.learning_rate });
+        }
         let facts =
             CheckpointState { step, rows: result.rows, stream: result.stream, state_root: state.root(), previous };
         write_checkpoint(&folder.checkpoint(step), weights_file(&job.recipe), &state, &facts, side)?;

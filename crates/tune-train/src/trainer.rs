@@ -229,14 +229,18 @@ impl<B: KernelBackend> Trainer<B> {
     /// Mean loss over the supervised tokens of held-out rows, a micro-batch at a time; nothing where there are none.
     ///
     /// # Errors
-    /// Rows that make no batch.
+    /// Rows that make no batch, or a loss that is not finite.
     pub fn evaluation_loss(&self, rows: &[Row]) -> Result<Option<f32>, TrainError> {
         let mut losses = Losses::default();
         for rows in rows.chunks(self.recipe.micro_batch_size as usize) {
             let views: Vec<RowView<'_>> = rows.iter().map(view).collect();
             losses.add(&self.model.losses(&Batch::from_rows(&views, 0)?));
         }
-        Ok((losses.count > 0).then(|| losses.mean()))
+        let loss = (losses.count > 0).then(|| losses.mean());
+        match loss {
+            Some(loss) if !loss.is_finite() => Err(TrainError::EvaluationNotFinite { step: self.step, loss }),
+            loss => Ok(loss),
+        }
     }
 }
 

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
                 Command::Schema => commands::schema::execute(&mut printer),
             }
         });
-    match result {
+    match result.and_then(|code| printer.finish().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             printer.clear();

@@ -17,12 +17,13 @@ pub(crate) struct Printer {
     logging_steps: u64,
     seconds: f64,
     steps: u64,
+    output_error: Option<std::io::Error>,
 }
 
 impl Printer {
     pub(crate) fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { quiet, terminal, bar: None, total: 0, logging_steps: 1, seconds: 0.0, steps: 0 }
+        Self { quiet, terminal, bar: None, total: 0, logging_steps: 1, seconds: 0.0, steps: 0, output_error: None }
     }
 
     /// Prints a line every `steps` steps where there is no terminal to draw a bar on.
@@ -30,10 +31,25 @@ impl Printer {
         self.logging_steps = steps.max(1);
     }
 
-    /// A line of the result. A closed pipe is no error: the reader had enough.
-    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
+    /// A line of the result. A closed pipe is no error: the reader had enough. Any other is kept for [`Self::finish`].
     pub(crate) fn result(&mut self, line: &str) {
-        let _ = writeln!(std::io::stdout(), "{line}");
+        if let Err(error) = writeln!(std::io::stdout(), "{line}")
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            self.output_error.get_or_insert(error);
+        }
+    }
+
+    /// Says whether all results arrived.
+    ///
+    /// # Errors
+    /// The first that did not.
+    pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
+        let flushed = std::io::stdout().flush().err().filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+        match self.output_error.take().or(flushed) {
+            Some(error) => Err(anyhow::Error::from(error).context("cannot write to standard output")),
+            None => Ok(()),
+        }
     }
 
     /// A line about what is going on.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tune_schema::recipe::{self, Loaded};
 use tune_source::{LockMode, Options};
 use tune_train::{Job, JobOptions};
@@ -20,6 +20,15 @@ pub(crate) struct Read {
 
 /// Reads a recipe and prints what its reader noticed.
 pub(crate) fn read(path: &Path, overrides: &[String], printer: &mut Printer) -> anyhow::Result<Read> {
+    if tune_fs::is_dir(path) {
+        bail!("`{}` is a folder\nhint: name the recipe's file in it", path.display());
+    }
+    if !tune_fs::exists(path) {
+        bail!(
+            "`{}`: No such file or directory\nhint: name a recipe; its path is seen from the current folder",
+            path.display()
+        );
+    }
     let text = tune_fs::read_limited(path, 1 << 20)?;
     let utf8 = std::str::from_utf8(&text).with_context(|| format!("{}: a recipe is UTF-8 text", path.display()))?;
     let loaded = recipe::load(&path.to_string_lossy(), utf8, overrides)?;

@@ -76,6 +76,7 @@ fn the_written_bytes_are_fixed() {
   "head_dim": 64,
   "hidden_act": "silu",
   "hidden_size": 576,
+  "initializer_range": 0.041,
   "intermediate_size": 1536,
   "max_position_embeddings": 8192,
   "mlp_bias": false,
