@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Outcome, files, repository};
+use crate::support::{Outcome, copy_repository, files, repository};
 
 /// Commands that start no `tune`, each with where it is run instead.
 const ELSEWHERE: [(&str, &str); 5] = [
@@ -59,19 +59,6 @@ fn arguments(line: &str) -> Option<Vec<&str>> {
     Some(rest.split_whitespace().collect())
 }
 
-/// A copy of what the commands need.
-fn scratch(folder: &Path) {
-    let root = repository();
-    for part in ["recipes", "models"] {
-        for (name, bytes) in files(&root.join(part)) {
-            let path = folder.join(part).join(name);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("a scratch folder");
-            fs::write(path, bytes).expect("a scratch file");
-        }
-    }
-    fs::copy(root.join("datasets.lock"), folder.join("datasets.lock")).expect("the lock");
-}
-
 fn run(folder: &Path, arguments: &[&str]) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tune"));
     Outcome::of(command.current_dir(folder).args(arguments).output().expect("the binary starts"))
@@ -80,7 +67,7 @@ fn run(folder: &Path, arguments: &[&str]) -> Outcome {
 #[test]
 fn every_offline_command_works() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    scratch(folder.path());
+    copy_repository(folder.path());
     let mut count = 0;
     for Documented { place, line, .. } in commands().into_iter().filter(|command| !command.network) {
         let Some(arguments) = arguments(&line) else {
@@ -108,7 +95,7 @@ fn every_command_that_fetches_works() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    scratch(folder.path());
+    copy_repository(folder.path());
     stand_in(folder.path());
     for Documented { place, line, .. } in commands {
         let mut arguments = arguments(&line).expect("checked above");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tune_schema::Digest;
 
-use crate::support::{Outcome, files, repository};
+use crate::support::{Outcome, copy_repository, repository};
 
 /// The base's manifest.
 fn base_claim() -> Value {
@@ -18,16 +18,9 @@ fn base_claim() -> Value {
     manifest["claim"].clone()
 }
 
-/// The repository's recipes and models in a folder of their own, with the corpus generated.
+/// A copy of the repository's recipes and models, with the corpus generated.
 fn copy(folder: &Path) {
-    for part in ["recipes", "models"] {
-        for (name, bytes) in files(&repository().join(part)) {
-            let path = folder.join(part).join(name);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            fs::write(path, bytes).expect("a file");
-        }
-    }
-    fs::copy(repository().join("datasets.lock"), folder.join("datasets.lock")).expect("the lock");
+    copy_repository(folder);
     fs::create_dir(folder.join("data")).expect("a folder");
     let corpus = tune_quickstart::corpus(tune_quickstart::STORIES);
     fs::write(folder.join("data/quickstart-corpus.jsonl"), corpus).expect("the corpus");

@@ -10,6 +10,18 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository is there")
 }
 
+/// Copies what a user's commands need, recipes, models and lock, into a folder.
+pub(crate) fn copy_repository(folder: &Path) {
+    for part in ["recipes", "models"] {
+        for (name, bytes) in files(&repository().join(part)) {
+            let path = folder.join(part).join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, bytes).expect("a file");
+        }
+    }
+    fs::copy(repository().join("datasets.lock"), folder.join("datasets.lock")).expect("the lock");
+}
+
 /// A temporary folder with the quickstart's base model, a short data set and a recipe that trains in a second.
 pub(crate) struct World {
     folder: tempfile::TempDir,

@@ -5,6 +5,7 @@ use tune_kernels::KernelBackend;
 use tune_kernels::layout::Span;
 use tune_kernels::shapes::Heads;
 
+use crate::base::ModelConfig;
 use crate::linear::{GradientSink, Linear, Pass, as_matrices};
 
 /// A block's weights.
@@ -30,6 +31,21 @@ pub const LINEARS: [&str; 7] = [
     "mlp.up_proj",
     "mlp.down_proj",
 ];
+
+/// Outputs and inputs of a block's linear layers, in the order of [`LINEARS`].
+pub(crate) fn linear_shapes(config: &ModelConfig) -> [(usize, usize); 7] {
+    let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
+    let (query, key_value) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
+    [
+        (query, hidden),
+        (key_value, hidden),
+        (key_value, hidden),
+        (hidden, query),
+        (mlp, hidden),
+        (mlp, hidden),
+        (hidden, mlp),
+    ]
+}
 
 pub(crate) const Q: usize = 0;
 pub(crate) const K: usize = 1;

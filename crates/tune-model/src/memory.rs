@@ -2,7 +2,7 @@
 
 use crate::adapter::{LoraSpec, expand_targets};
 use crate::base::ModelConfig;
-use crate::block::LINEARS;
+use crate::block::{LINEARS, linear_shapes};
 
 /// Bytes by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +27,7 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, tokens: u64, rows
     let (query, key_value) =
         ((config.num_heads * config.head_dim) as u64, (config.num_kv_heads * config.head_dim) as u64);
     let vocabulary = config.vocab_size as u64;
-    let shapes = [
-        (query, hidden),
-        (key_value, hidden),
-        (key_value, hidden),
-        (hidden, query),
-        (mlp, hidden),
-        (mlp, hidden),
-        (hidden, mlp),
-    ];
+    let shapes = linear_shapes(config).map(|(outputs, inputs)| (outputs as u64, inputs as u64));
     let block: u64 = shapes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
     let heads = if config.tie_word_embeddings { 1 } else { 2 };
     let base = layers * block + heads * vocabulary * hidden;

@@ -12,7 +12,7 @@ use tune_schema::seed::{Seed, streams};
 
 use crate::adapter::{LoraSpec, expand_targets, fresh};
 use crate::base::{BaseModel, ModelConfig};
-use crate::block::{Block, LINEARS, Saved, Shared};
+use crate::block::{Block, LINEARS, Saved, Shared, linear_shapes};
 use crate::linear::{GradientSink, Linear, Mode, Pass, as_matrices, lora_a_name, lora_b_name};
 use crate::{Batch, ModelError, rope};
 
@@ -92,22 +92,11 @@ impl<B: KernelBackend> Model<B> {
             Ok(Tensor::from_data(TensorData::new(read(name, &[n])?, [n]), device))
         };
         let norm = vector(NORM, hidden)?;
-        let (query, key_value) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
-        let mlp = config.intermediate_size;
-        let shapes = [
-            (query, hidden),
-            (key_value, hidden),
-            (key_value, hidden),
-            (hidden, query),
-            (mlp, hidden),
-            (mlp, hidden),
-            (hidden, mlp),
-        ];
         let mut blocks = Vec::with_capacity(config.num_layers);
         for n in 0..config.num_layers {
             let name = format!("model.layers.{n}");
             let mut linears = Vec::with_capacity(LINEARS.len());
-            for (i, (outputs, inputs)) in shapes.into_iter().enumerate() {
+            for (i, (outputs, inputs)) in linear_shapes(config).into_iter().enumerate() {
                 let path = format!("{name}.{}", LINEARS[i]);
                 let weight = read(&format!("{path}.weight"), &[outputs, inputs])?;
                 let has_bias = if i < 4 { config.attention_bias } else { config.mlp_bias };

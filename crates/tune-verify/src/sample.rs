@@ -103,38 +103,31 @@ fn replay<B: KernelBackend>(
     Ok(None)
 }
 
+/// A value of a record, which may lack it.
+fn words<T: std::fmt::Debug>(value: Option<T>) -> String {
+    value.map_or_else(|| "absent".to_owned(), |value| format!("{value:?}"))
+}
+
 /// The first member in which two records differ.
 pub(crate) fn difference(found: &ChainRecord, stated: &ChainRecord) -> String {
     let step = stated.step;
     if found.stream != stated.stream || found.rows != stated.rows {
         return format!("step {step}: the rows differ");
     }
-    if found.loss != stated.loss {
-        return format!("step {step}: the loss is {:?}, the chain says {:?}", found.loss, stated.loss);
-    }
-    if found.grad_norm != stated.grad_norm {
-        return format!(
-            "step {step}: the gradient norm is {:?}, the chain says {:?}",
-            found.grad_norm, stated.grad_norm
-        );
-    }
-    if found.learning_rate != stated.learning_rate {
-        return format!(
-            "step {step}: the learning rate is {:?}, the chain says {:?}",
-            found.learning_rate, stated.learning_rate
-        );
-    }
-    if found.eval_loss != stated.eval_loss {
-        return format!(
-            "step {step}: the held-out loss is {:?}, the chain says {:?}",
-            found.eval_loss, stated.eval_loss
-        );
+    let bits = [
+        ("loss", found.loss, stated.loss),
+        ("gradient norm", found.grad_norm, stated.grad_norm),
+        ("learning rate", found.learning_rate, stated.learning_rate),
+        ("held-out loss", found.eval_loss, stated.eval_loss),
+    ];
+    let text = |name: &str, found: String, stated: String| {
+        format!("step {step}: the {name} is {found}, the chain says {stated}")
+    };
+    if let Some((name, found, stated)) = bits.into_iter().find(|(_, found, stated)| found != stated) {
+        return text(name, words(found), words(stated));
     }
     if found.state_root != stated.state_root {
-        return format!(
-            "step {step}: the state root is {:?}, the chain says {:?}",
-            found.state_root, stated.state_root
-        );
+        return text("state root", words(found.state_root), words(stated.state_root));
     }
     format!("step {step}: the counts differ")
 }
