@@ -10,6 +10,7 @@ mod documents;
 mod golden;
 mod quickstart;
 mod recipe_page;
+mod resuming;
 mod same_bits;
 mod screens;
 mod sources;

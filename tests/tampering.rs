@@ -146,16 +146,29 @@ fn rewrite_chain(run: &Path, change: impl FnOnce(&mut Vec<ChainRecord>)) -> Dige
     head
 }
 
+/// A line of the run's `metrics.jsonl`, from 0.
+fn read_line(world: &World, line: usize) -> Value {
+    let text = world.read("run/metrics.jsonl");
+    serde_json::from_str(text.lines().nth(line).expect("a line")).expect("JSON")
+}
+
 /// A forger who computes every hash anew passes level `files` and is found by computing again.
 #[test]
 fn an_edited_loss_with_new_hashes_is_found_by_computing_again() {
     let world = finished();
     let run = world.path("run");
-    let head = rewrite_chain(&run, |records| {
-        let loss = records[2].loss.expect("a loss").value();
-        records[2].loss = Some(F32Bits::new(loss * 0.5));
-    });
+    let forged = read_line(&world, 1)["loss"].as_f64().expect("a loss") as f32 * 0.5;
+    let head = rewrite_chain(&run, |records| records[2].loss = Some(F32Bits::new(forged)));
     reseal(&run, |manifest| manifest.claim.chain_head = head);
+    // The metrics show the change until they are forged as well.
+    let outcome = world.tune(&["verify", "run", "--level", "files"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("metrics.jsonl"), "{}", outcome.stdout);
+    let mut metrics: Vec<Value> = (0..4).map(|line| read_line(&world, line)).collect();
+    metrics[1]["loss"] = Value::from(forged);
+    let text: String = metrics.iter().map(|metric| format!("{metric}\n")).collect();
+    world.write("run/metrics.jsonl", &text);
+    reseal(&run, |_| {});
     world.tune(&["verify", "run", "--level", "data"]).assert_code(0);
     for level in ["sample", "full"] {
         let outcome = world.tune(&["verify", "run", "--level", level]);
@@ -230,4 +243,99 @@ fn data_that_is_gone_cannot_be_checked_and_changed_data_differs() {
     world.write("elsewhere.jsonl", &rows.replacen(" on ", " at ", 1));
     let outcome = world.tune(&["verify", "run", "--level", "data", "--source", "rows=elsewhere.jsonl"]);
     assert_ne!(outcome.code, Some(0), "{}", outcome.stdout);
+}
+
+/// A chain without roots leaves nothing to compute again: it must not verify for that.
+#[test]
+fn checkpoints_that_are_missing_by_design_are_found() {
+    for (gone, kept) in [(vec![2_u64, 4], vec![0_u64]), (vec![4], vec![0, 2])] {
+        let world = finished();
+        let run = world.path("run");
+        let head = rewrite_chain(&run, |records| {
+            for record in records.iter_mut().filter(|record| gone.contains(&record.step)) {
+                record.state_root = None;
+            }
+        });
+        for step in &gone {
+            fs::remove_dir_all(run.join(format!("checkpoints/step-{step:06}"))).expect("the run can be changed");
+        }
+        reseal(&run, |manifest| {
+            manifest.claim.chain_head = head;
+            manifest.claim.checkpoints.retain(|step, _| kept.iter().any(|kept| kept.to_string() == *step));
+            manifest.claim.files.retain(|name, _| gone.iter().all(|step| !name.contains(&format!("step-{step:06}"))));
+        });
+        let outcome = world.tune(&["verify", "run", "--level", "files"]);
+        outcome.assert_code(1);
+        assert!(outcome.stdout.contains("step"), "{}", outcome.stdout);
+    }
+}
+
+/// Nothing can ride along under a claim id: neither beside the claim's files nor in what describes the machine.
+#[test]
+fn files_that_no_run_has_are_found_although_listed() {
+    for (name, claimed) in [("adapter/pytorch_model.bin", false), ("tool.py", false), ("adapter/README.md", true)] {
+        let world = finished();
+        world.write(&format!("run/{name}"), "a passenger");
+        reseal(&world.path("run"), |manifest| {
+            let list = if claimed { &mut manifest.claim.files } else { &mut manifest.environment };
+            list.insert(name.to_owned(), Digest::of(b""));
+        });
+        let outcome = world.tune(&["verify", "run", "--level", "files"]);
+        outcome.assert_code(1);
+        assert!(outcome.stdout.contains(name), "{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn metrics_that_say_something_else_are_found() {
+    let world = finished();
+    let metrics = world.read("run/metrics.jsonl");
+    world.write("run/metrics.jsonl", &metrics.replacen("\"loss\":1", "\"loss\":0.1", 1));
+    assert_ne!(metrics, world.read("run/metrics.jsonl"));
+    reseal(&world.path("run"), |_| {});
+    let outcome = world.tune(&["verify", "run", "--level", "files"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("metrics.jsonl"), "{}", outcome.stdout);
+}
+
+#[test]
+fn answers_scored_better_than_they_are_are_found() {
+    let world = World::new();
+    world.train("run", &["eval_exact_match=3", "eval_max_new_tokens=4"]);
+    let answers = world.read("run/evaluation-after.json").replace("\"correct\":false", "\"correct\":true");
+    world.write("run/evaluation-after.json", &answers);
+    reseal(&world.path("run"), |manifest| manifest.claim.evaluation.exact_match_after = 3);
+    world.tune(&["verify", "run", "--level", "files"]).assert_code(1);
+}
+
+/// Asking for nothing is not an answer, and what stops a verification is not a difference.
+#[test]
+fn what_was_not_checked_is_not_verified() {
+    let world = finished();
+    world.tune(&["verify", "run", "--segments", "0"]).assert_code(2);
+    world.tune(&["verify", "run", "--source", "rows"]).assert_code(2);
+    world.tune(&["verify", "run", "--source", "nosuch=rows.jsonl"]).assert_code(2);
+    world.tune(&["verify", "run/metrics.jsonl"]).assert_code(2);
+    let mut command = world.command(&["verify", "run"]);
+    assert_eq!(command.env("TUNE_CPU", "bogus").output().expect("the binary starts").status.code(), Some(2));
+    let manifest = fs::read(world.path("run/manifest.json")).expect("the manifest");
+    fs::create_dir(world.path("alone")).expect("a folder");
+    fs::write(world.path("alone/manifest.json"), manifest).expect("a manifest");
+    world.tune(&["verify", "alone"]).assert_code(2);
+}
+
+/// A folder with a pipe in it would make a reader wait for ever.
+#[test]
+fn pipes_and_links_are_not_opened() {
+    for name in ["chain.jsonl", "manifest.json"] {
+        let world = finished();
+        let path = world.path("run").join(name);
+        fs::remove_file(&path).expect("the run can be changed");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo starts");
+        assert!(made.success());
+        assert_eq!(world.tune(&["verify", "run"]).code, Some(1), "a pipe as {name}");
+        fs::remove_file(&path).expect("the run can be changed");
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
+        assert_eq!(world.tune(&["verify", "run"]).code, Some(1), "a link as {name}");
+    }
 }

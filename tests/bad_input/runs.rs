@@ -82,5 +82,5 @@ fn verifying_what_is_not_there() {
 fn a_source_without_a_name() {
     let world = world();
     world.train("out", &[]);
-    refused(&world, &["verify", "out", "--source", "rows.jsonl"], 1, &["`--source rows.jsonl`", "NAME=PATH"]);
+    refused(&world, &["verify", "out", "--source", "rows.jsonl"], 2, &["`--source rows.jsonl`", "NAME=PATH"]);
 }

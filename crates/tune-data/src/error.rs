@@ -127,6 +127,9 @@ pub enum DataError {
         /// Dropped.
         dropped: u64,
     },
+    /// So many steps over so little data that nobody means it.
+    #[error("`max_steps` comes to more than {0} epochs of this data")]
+    TooManyEpochs(usize),
     /// Examples of which none is taken.
     #[error("an epoch takes no example: every `weight` is too small for the number of examples")]
     NothingTaken,
@@ -305,6 +308,7 @@ impl DataError {
             }
             Self::NothingLeft { dropped: 0, .. } => "lower `val_set_size`",
             Self::NothingLeft { .. } => "lower `val_set_size` or raise `sequence_len`",
+            Self::TooManyEpochs(_) => "lower `max_steps`",
             Self::NothingTaken => "raise `weight`",
         };
         Some(text.to_owned())

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::error::{DataError, Place, RowProblem};
 
 /// Longest line that is read.
-const LINE_LIMIT: u64 = 64 << 20;
+const LINE_LIMIT: u64 = 4 << 20;
 
 /// A row with its place.
 #[derive(Debug, Clone)]

@@ -21,6 +21,9 @@ pub struct Share {
     pub weight: f64,
 }
 
+/// A stranger's recipe must not keep a verifier busy for ever.
+const EPOCH_LIMIT: usize = 100_000;
+
 /// The rows of an epoch, as example numbers.
 type Epoch = Arc<Vec<Vec<u32>>>;
 
@@ -62,6 +65,9 @@ impl Stream {
         let epochs = millionths(recipe.num_epochs);
         let steps = recipe.max_steps.map(|steps| steps.saturating_mul(stream.rows_per_step));
         for epoch in 0.. {
+            if epoch == EPOCH_LIMIT {
+                return Err(DataError::TooManyEpochs(EPOCH_LIMIT));
+            }
             let rows = stream.epoch(epoch).len() as u64;
             if rows == 0 {
                 return Err(DataError::NothingTaken);

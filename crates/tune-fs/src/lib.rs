@@ -169,6 +169,19 @@ pub fn is_public(folder: &Path) -> bool {
     }
 }
 
+/// Removes everything in a folder, and leaves the folder.
+///
+/// # Errors
+/// Entries that cannot be removed.
+pub fn empty_dir(folder: &Path) -> Result<(), FsError> {
+    for name in list_folder(folder)? {
+        let path = folder.join(name);
+        let is_folder = std::fs::symlink_metadata(&path).context("look at", &path)?.is_dir();
+        if is_folder { remove_dir_all(&path)? } else { std::fs::remove_file(&path).context("remove", &path)? }
+    }
+    Ok(())
+}
+
 /// Makes the entries of a folder durable.
 ///
 /// # Errors

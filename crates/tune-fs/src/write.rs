@@ -34,7 +34,7 @@ impl AtomicFile {
             return Err(FsError::Unexpected { path: path.to_owned(), what: "not a file, and is left as it is" });
         }
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".tune-").suffix(crate::incomplete::SUFFIX);
+        builder.prefix(crate::incomplete::PREFIX).suffix(crate::incomplete::SUFFIX);
         // A temporary file is readable by its owner only; a result is readable by whom the user's umask allows.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

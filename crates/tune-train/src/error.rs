@@ -83,6 +83,12 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A finished run whose files were changed.
+    #[error("the run is finished, and `{path}` is not what it was")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// A checkpoint has a tensor that is not trained, or lacks one.
     #[error("the checkpoint of step {step} does not hold exactly the trained tensors: `{name}` differs")]
     TrainableSet {
@@ -155,7 +161,8 @@ impl TrainError {
             Self::OtherClaim { .. } | Self::NotARun { .. } => {
                 Some("choose another folder with `output_dir=…`, or remove this one".to_owned())
             }
-            Self::TrainableSet { .. }
+            Self::Damaged { .. }
+            | Self::TrainableSet { .. }
             | Self::UnexpectedTensor { .. }
             | Self::StateRoot { .. }
             | Self::Chain(_)

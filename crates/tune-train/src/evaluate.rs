@@ -24,6 +24,14 @@ pub struct Answer {
     pub correct: bool,
 }
 
+impl Answer {
+    /// What [`Self::correct`] should be.
+    #[must_use]
+    pub fn is_correct(&self) -> bool {
+        self.answer.trim() == self.reference.trim()
+    }
+}
+
 /// `evaluation-before.json` and `evaluation-after.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,13 +67,10 @@ pub fn evaluate<B: KernelBackend>(job: &Job, trainer: &Trainer<B>) -> Result<Sco
         let generated = trainer.model().generate_greedy_batch(&prompts, job.recipe.eval_max_new_tokens as usize, &stop);
         for (example, ids) in examples.iter().zip(generated) {
             let answer = job.tokenizer.decode(&ids)?;
-            let correct = answer.trim() == example.reference_text.trim();
-            answers.push(Answer {
-                prompt: example.prompt_text.clone(),
-                reference: example.reference_text.clone(),
-                answer,
-                correct,
-            });
+            let (prompt, reference) = (example.prompt_text.clone(), example.reference_text.clone());
+            let mut answer = Answer { prompt, reference, answer, correct: false };
+            answer.correct = answer.is_correct();
+            answers.push(answer);
         }
     }
     Ok(Scores { loss, answers })

@@ -1,6 +1,9 @@
 //! Names of the files in a run folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use tune_schema::recipe::{Adapter, Recipe};
 
 /// A run folder.
 #[derive(Debug, Clone)]
@@ -97,4 +100,49 @@ impl RunFolder {
 pub fn checkpoint_step(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("step-")?;
     (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+/// Name of the file with the trained weights.
+#[must_use]
+pub fn weights_file(recipe: &Recipe) -> &'static str {
+    match recipe.adapter {
+        Adapter::Lora => "adapter_model.safetensors",
+        Adapter::None => "model.safetensors",
+    }
+}
+
+/// Paths of a run folder whose bytes depend on the machine and the hour.
+pub const ENVIRONMENT: [&str; 3] = ["environment.json", "metrics.jsonl", "recipe.yaml"];
+
+/// Paths of every file under the claim of a run with checkpoints at these steps; `side` names the files beside weights.
+#[must_use]
+pub fn claimed_paths<'a>(
+    recipe: &Recipe,
+    checkpoints: impl IntoIterator<Item = u64>,
+    side: impl IntoIterator<Item = &'a str> + Clone,
+) -> BTreeSet<String> {
+    let whole = [
+        "inputs.json",
+        "resolved.yaml",
+        "datasets.lock",
+        "chain.jsonl",
+        "evaluation-before.json",
+        "evaluation-after.json",
+    ];
+    let mut paths: BTreeSet<String> = whole.into_iter().map(str::to_owned).collect();
+    let root = RunFolder::new("");
+    let result = root.result(recipe.adapter == Adapter::Lora);
+    let mut add = |folder: &Path, name: &str| paths.insert(folder.join(name).to_string_lossy().into_owned());
+    let mut folders = vec![result];
+    for step in checkpoints {
+        add(&root.checkpoint(step), "optimizer.safetensors");
+        add(&root.checkpoint(step), "state.json");
+        folders.push(root.checkpoint(step));
+    }
+    for folder in &folders {
+        side.clone().into_iter().chain([weights_file(recipe)]).for_each(|name| {
+            add(folder, name);
+        });
+    }
+    paths
 }

@@ -19,11 +19,11 @@ use tune_schema::{Digest, to_canonical_json};
 
 use crate::TrainError;
 use crate::chain_file::ChainFile;
-use crate::checkpoint::{CheckpointState, SideFiles, read_checkpoint, write_checkpoint, write_weights};
+use crate::checkpoint::{CheckpointState, SideFiles, State, read_checkpoint, write_checkpoint, write_weights};
 use crate::environment::{Environment, Stopwatch, machine, peak_rss_bytes, unix_seconds};
 use crate::evaluate::{Scores, evaluate, read_scores, write_scores};
 use crate::job::Job;
-use crate::layout::RunFolder;
+use crate::layout::{ENVIRONMENT, RunFolder, checkpoint_step, claimed_paths, weights_file};
 use crate::observer::Observer;
 use crate::trainer::{StepResult, Trainer};
 
@@ -66,15 +66,6 @@ pub struct Metric {
     pub eval_loss: Option<f32>,
 }
 
-/// Name of the file with the trained weights.
-#[must_use]
-pub fn weights_file(recipe: &Recipe) -> &'static str {
-    match recipe.adapter {
-        Adapter::Lora => "adapter_model.safetensors",
-        Adapter::None => "model.safetensors",
-    }
-}
-
 /// Runs a job in `folder`, or goes on with what is there.
 ///
 /// # Errors
@@ -86,30 +77,25 @@ pub fn run<B: KernelBackend>(
     observer: &mut dyn Observer,
 ) -> Result<RunOutcome, TrainError> {
     let clock = Stopwatch::start();
+    // Without the lock first, so that a folder of another run is refused before anything is made.
+    inspect(job, folder)?;
+    let created = !tune_fs::exists(folder.path());
+    tune_fs::create_dir_all(folder.path())?;
+    let _lock = FolderLock::acquire(folder.path())?;
+    // Again, now that nobody else can change it.
     let found = inspect(job, folder)?;
     if let Found::Finished(outcome) = found {
         return Ok(*outcome);
     }
-    observer.phase("loading the model");
-    let mut trainer = Trainer::<B>::new(job, device)?;
-    let side = side_files(job);
-    let initial_root = trainer.state().parameter_root();
-    let (mut chain, _lock) = match enter(job, folder, &mut trainer, &side) {
-        // What never became a run is not left lying about.
+    let begun = begin::<B>(job, folder, device, observer);
+    let Begun { mut trainer, mut chain, side, initial_root, before } = match begun {
         Err(error) if matches!(found, Found::Nothing) => {
-            // What stopped the run is the better message than what stops the cleaning up.
-            let _ = tune_fs::remove_dir_all(folder.path());
+            // What never became a run is not left lying about. What stopped it is the better message than what stops
+            // the cleaning up.
+            let _ = discard(folder.path(), created);
             return Err(error);
         }
-        entered => entered?,
-    };
-    let before = if tune_fs::exists(&folder.evaluation("before")) {
-        read_scores(&folder.evaluation("before"))?
-    } else {
-        observer.phase("evaluating before training");
-        let scores = evaluate(job, &trainer)?;
-        write_scores(&folder.evaluation("before"), &scores)?;
-        scores
+        begun => begun?,
     };
     observer.scores(false, &before);
     train(job, folder, &mut trainer, &mut chain, &side, observer)?;
@@ -121,6 +107,8 @@ pub fn run<B: KernelBackend>(
     let result = folder.result(job.recipe.adapter == Adapter::Lora);
     tune_fs::create_dir_all(&result)?;
     write_weights(&result, weights_file(&job.recipe), &state.parameters, &side)?;
+    let saved = chain.records().iter().filter(|record| record.state_root.is_some()).map(|record| record.step);
+    let claimed = claimed_paths(&job.recipe, saved, side.keys().map(String::as_str));
     let claim = Claim {
         inputs: job.inputs.clone(),
         training: training_facts_of(&job.recipe, trainer.step()),
@@ -134,10 +122,10 @@ pub fn run<B: KernelBackend>(
         initial_root,
         final_root: state.parameter_root(),
         evaluation: evaluation_facts(&before, &after)?,
-        files: claimed_files(folder)?,
+        files: digests(folder, claimed.iter().map(String::as_str))?,
     };
     let environment = write_environment(job, folder, &clock)?;
-    let manifest = Manifest::new(claim, environment_files(folder)?)?;
+    let manifest = Manifest::new(claim, digests(folder, ENVIRONMENT)?)?;
     tune_fs::write_atomic(&folder.manifest(), &to_canonical_json(&manifest)?)?;
     Ok(RunOutcome { manifest, already_complete: false, before, after, environment })
 }
@@ -167,33 +155,64 @@ fn inspect(job: &Job, folder: &RunFolder) -> Result<Found, TrainError> {
     if !tune_fs::exists(&folder.manifest()) {
         return Ok(Found::Begun);
     }
-    let manifest = serde_json::from_slice(&tune_fs::read(&folder.manifest())?)
+    let manifest: Manifest = serde_json::from_slice(&tune_fs::read(&folder.manifest())?)
         .map_err(|source| TrainError::Json { path: folder.manifest(), source })?;
+    for (name, stated) in manifest.claim.files.iter().chain(&manifest.environment) {
+        let path = folder.path().join(name);
+        if !tune_fs::digest_file(&path).is_ok_and(|(found, _)| found == *stated) {
+            return Err(TrainError::Damaged { path });
+        }
+    }
     let environment = serde_json::from_slice(&tune_fs::read(&folder.environment())?)
         .map_err(|source| TrainError::Json { path: folder.environment(), source })?;
     let (before, after) = (read_scores(&folder.evaluation("before"))?, read_scores(&folder.evaluation("after"))?);
     Ok(Found::Finished(Box::new(RunOutcome { manifest, already_complete: true, before, after, environment })))
 }
 
-/// Makes the folder ready and goes back to its last checkpoint. The folder is ours alone while the lock is held.
-fn enter<B: KernelBackend>(
+/// A run that steps can be added to.
+struct Begun<B: KernelBackend> {
+    trainer: Trainer<B>,
+    chain: ChainFile,
+    side: SideFiles,
+    initial_root: Digest,
+    before: Scores,
+}
+
+/// Loads the model, makes the folder ready, scores the initial state and goes back to the last checkpoint.
+fn begin<B: KernelBackend>(
     job: &Job,
     folder: &RunFolder,
-    trainer: &mut Trainer<B>,
-    side: &SideFiles,
-) -> Result<(ChainFile, FolderLock), TrainError> {
+    device: &B::Device,
+    observer: &mut dyn Observer,
+) -> Result<Begun<B>, TrainError> {
+    observer.phase("loading the model");
+    let mut trainer = Trainer::<B>::new(job, device)?;
+    let initial_root = trainer.state().parameter_root();
+    let side = side_files(job);
     tune_fs::create_dir_all(&folder.checkpoints())?;
-    let lock = FolderLock::acquire(folder.path())?;
     tune_fs::remove_incomplete(folder.path())?;
     tune_fs::write_atomic(&folder.inputs(), &to_canonical_json(&job.inputs)?)?;
     tune_fs::write_atomic(&folder.recipe(), &job.recipe_text)?;
     tune_fs::write_atomic(&folder.resolved(), job.recipe.claimed_yaml().as_bytes())?;
     let sources = Lock { version: LOCK_VERSION, sources: job.sources.clone() };
     tune_fs::write_atomic(&folder.lock(), sources.to_yaml().as_bytes())?;
+    // Of what an earlier start left, only checkpoints that their chain vouches for are taken over; scores are not.
+    observer.phase("evaluating before training");
+    let before = evaluate(job, &trainer)?;
+    write_scores(&folder.evaluation("before"), &before)?;
     let origin = job.inputs_digest()?;
     let mut chain = ChainFile::open(&folder.chain(), origin)?;
-    resume(job, folder, trainer, &mut chain, origin, side)?;
-    Ok((chain, lock))
+    resume(job, folder, &mut trainer, &mut chain, origin, &side)?;
+    Ok(Begun { trainer, chain, side, initial_root, before })
+}
+
+/// Removes what was put into a folder that was empty or not there.
+fn discard(folder: &Path, created: bool) -> Result<(), TrainError> {
+    if created {
+        return Ok(tune_fs::remove_dir_all(folder)?);
+    }
+    tune_fs::empty_dir(folder)?;
+    Ok(())
 }
 
 /// The first member in which two sets of inputs differ, for a person.
@@ -204,7 +223,8 @@ fn first_difference(found: &[u8], wanted: &[u8]) -> String {
     differing.map_or_else(|| "its inputs cannot be read".to_owned(), |(name, _)| format!("its `{name}` differs"))
 }
 
-/// Goes back to the last checkpoint that the chain knows; without one, starts from step 0.
+/// Goes back to the last checkpoint before which every checkpoint of the chain is sound; without one, starts from step
+/// 0. Checkpoints beyond it are removed.
 fn resume<B: KernelBackend>(
     job: &Job,
     folder: &RunFolder,
@@ -213,20 +233,21 @@ fn resume<B: KernelBackend>(
     origin: Digest,
     side: &SideFiles,
 ) -> Result<(), TrainError> {
-    let started = tune_fs::exists(&folder.evaluation("before"));
-    let known = chain.records().iter().rev().filter_map(|record| record.state_root.map(|root| (record.clone(), root)));
-    for (record, root) in known.collect::<Vec<_>>() {
-        if record.step > 0 && !started {
-            continue;
+    let known: Vec<ChainRecord> =
+        chain.records().iter().filter(|record| record.state_root.is_some()).cloned().collect();
+    let sound =
+        known.iter().map_while(|record| sound_checkpoint(job, folder, record, side).map(|state| (record, state)));
+    let last = sound.last();
+    let kept = last.as_ref().map(|(record, _)| record.step);
+    for name in tune_fs::list_folder(&folder.checkpoints())? {
+        let step = checkpoint_step(&name).filter(|step| known.iter().any(|record| record.step == *step));
+        if checkpoint_step(&name).is_some() && (step.is_none() || step > kept) {
+            tune_fs::remove_dir_all(&folder.checkpoints().join(&name))?;
         }
-        let Ok((state, facts)) = read_checkpoint(&folder.checkpoint(record.step), weights_file(&job.recipe)) else {
-            continue;
-        };
-        if facts.state_root == root {
-            trainer.restore(&state, record.step, record.rows, record.stream)?;
-            chain.truncate(usize::try_from(record.step).unwrap_or(usize::MAX).saturating_add(1), origin)?;
-            return Ok(());
-        }
+    }
+    if let Some((record, state)) = last {
+        trainer.restore(&state, record.step, record.rows, record.stream)?;
+        return chain.truncate(usize::try_from(record.step).unwrap_or(usize::MAX).saturating_add(1), origin);
     }
     chain.truncate(0, origin)?;
     let state = trainer.state();
@@ -247,6 +268,22 @@ fn resume<B: KernelBackend>(
         previous: origin,
     };
     chain.append(record, true)
+}
+
+/// The state of a checkpoint, where all its files are what the chain's record and the job say.
+fn sound_checkpoint(job: &Job, folder: &RunFolder, record: &ChainRecord, side: &SideFiles) -> Option<State> {
+    let place = folder.checkpoint(record.step);
+    let (state, facts) = read_checkpoint(&place, weights_file(&job.recipe)).ok()?;
+    let stated = CheckpointState {
+        step: record.step,
+        rows: record.rows,
+        stream: record.stream,
+        state_root: record.state_root?,
+        previous: record.previous,
+    };
+    let side_is_sound =
+        side.iter().all(|(name, bytes)| tune_fs::read(&place.join(name)).is_ok_and(|found| found == *bytes));
+    (facts == stated && side_is_sound).then_some(state)
 }
 
 /// All steps that are left.
@@ -311,7 +348,7 @@ fn next_record<B: KernelBackend>(
     let total = job.prepared.train.steps();
     let eval_loss = evaluation_due(job, trainer)?;
     let mut state_root = None;
-    if step.is_multiple_of(job.recipe.save_steps) || step == total {
+    if checkpoint_due(&job.recipe, step, total) {
         let state = trainer.state();
         if !state.is_finite() {
             return Err(TrainError::WeightsNotFinite { step, learning_rate: result.learning_rate });
@@ -461,35 +498,18 @@ pub fn evaluation_facts(before: &Scores, after: &Scores) -> Result<Evaluation, T
     })
 }
 
-/// Paths of a run folder whose bytes depend on the machine and the hour.
-const ENVIRONMENT: [&str; 3] = ["environment.json", "metrics.jsonl", "recipe.yaml"];
-
-/// Digests of every file under the claim.
-fn claimed_files(folder: &RunFolder) -> Result<BTreeMap<String, Digest>, TrainError> {
-    let known = |path: &str| {
-        let top = path.split('/').next().unwrap_or_default();
-        ["adapter", "model", "checkpoints"].contains(&top)
-            || [
-                "inputs.json",
-                "resolved.yaml",
-                "datasets.lock",
-                "chain.jsonl",
-                "evaluation-before.json",
-                "evaluation-after.json",
-            ]
-            .contains(&path)
-    };
-    digests(folder, |path| known(path))
+/// Whether a run of `total` steps writes a checkpoint at `step`.
+#[must_use]
+pub fn checkpoint_due(recipe: &Recipe, step: u64, total: u64) -> bool {
+    step.is_multiple_of(recipe.save_steps) || step == total
 }
 
-/// Digests of the files outside the claim.
-fn environment_files(folder: &RunFolder) -> Result<BTreeMap<String, Digest>, TrainError> {
-    digests(folder, |path| ENVIRONMENT.contains(&path))
-}
-
-fn digests(folder: &RunFolder, keep: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Digest>, TrainError> {
-    let paths = tune_fs::list_files_recursive(folder.path())?.into_iter().filter(|path| keep(path));
-    paths.map(|path| Ok((path.clone(), tune_fs::digest_file(&folder.path().join(&path))?.0))).collect()
+fn digests<'a>(
+    folder: &RunFolder,
+    paths: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeMap<String, Digest>, TrainError> {
+    let one = |path: &str| Ok((path.to_owned(), tune_fs::digest_file(&folder.path().join(path))?.0));
+    paths.into_iter().map(one).collect()
 }
 
 /// Writes `environment.json`.

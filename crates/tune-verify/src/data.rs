@@ -23,6 +23,13 @@ pub fn check(
     verdict: &mut Verdict,
     observer: &mut dyn Observer,
 ) -> Option<Job> {
+    let unknown = |name: &&String| evidence.lock.sources.iter().all(|source| source.name != **name);
+    if let Some(name) = options.locations.keys().find(unknown) {
+        let names: Vec<&str> = evidence.lock.sources.iter().map(|source| source.name.as_str()).collect();
+        let reason = format!("a place was given for `{name}`, and this run's sources are {}", names.join(", "));
+        verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
+        return None;
+    }
     let options = located(folder, evidence, options);
     let (recipe, text) = (evidence.recipe.clone(), evidence.recipe_text.clone());
     let inputs = &evidence.manifest.claim.inputs;
@@ -45,6 +52,7 @@ pub fn check(
     verdict.record(Level::Data, "sources", outcome);
     check_stream(evidence, &job, verdict);
     check_side_files(folder, evidence, &job, verdict);
+    check_questions(folder, &job, verdict);
     Some(job)
 }
 
@@ -104,6 +112,29 @@ fn check_side_files(folder: &RunFolder, evidence: &Evidence, job: &Job, verdict:
     let detail =
         format!("{} in {} folders", side.keys().map(String::as_str).collect::<Vec<_>>().join(", "), folders.len());
     verdict.record(Level::Data, "files beside the weights", Outcome::Verified(detail));
+}
+
+/// That the answers in the folder are to the held-out examples. Whether they are the model's is for level `full`.
+fn check_questions(folder: &RunFolder, job: &Job, verdict: &mut Verdict) {
+    let count = job.prepared.eval_examples.len().min(job.recipe.eval_exact_match as usize);
+    let asked = &job.prepared.eval_examples[..count];
+    for when in ["before", "after"] {
+        let outcome = match tune_train::evaluate::read_scores(&folder.evaluation(when)) {
+            Err(error) => Outcome::NotChecked(error.to_string()),
+            Ok(scores) => {
+                let same = scores.answers.len() == count
+                    && asked.iter().zip(&scores.answers).all(|(asked, answer)| {
+                        asked.prompt_text == answer.prompt && asked.reference_text == answer.reference
+                    });
+                if same {
+                    continue;
+                }
+                Outcome::Differs(format!("evaluation-{when}.json: the questions are not the held-out examples"))
+            }
+        };
+        return verdict.record(Level::Data, "held-out examples", outcome);
+    }
+    verdict.record(Level::Data, "held-out examples", Outcome::Verified(format!("{count} asked before and after")));
 }
 
 /// Where to look for sources that have no address: where the run found them, unless the verifier says otherwise.

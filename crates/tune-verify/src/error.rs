@@ -11,6 +11,9 @@ pub enum VerifyError {
     /// No manifest, so no claim.
     #[error("`{0}` has no `manifest.json`: there is no claim to verify")]
     NoManifest(PathBuf),
+    /// A file of another name than a manifest's.
+    #[error("`{0}` is neither a run folder nor a `manifest.json`")]
+    NotAManifest(PathBuf),
     /// A file that cannot be read.
     #[error(transparent)]
     Fs(#[from] tune_fs::FsError),
@@ -21,7 +24,7 @@ impl VerifyError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoTarget(_) => Some("give a run folder or its `manifest.json`".to_owned()),
+            Self::NoTarget(_) | Self::NotAManifest(_) => Some("give a run folder or its `manifest.json`".to_owned()),
             Self::NoManifest(_) => Some("a run that was interrupted has none yet: `tune run` finishes it".to_owned()),
             Self::Fs(error) => error.hint(),
         }

@@ -1,6 +1,6 @@
 //! Level `files`: every hash in the folder, and that what they cover fits together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tune_schema::chain::ChainRecord;
@@ -11,7 +11,8 @@ use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::checkpoint::{self, CheckpointState};
 use tune_train::evaluate::read_scores;
 use tune_train::layout::RunFolder;
-use tune_train::{chain_file, run};
+use tune_train::run::{Metric, checkpoint_due};
+use tune_train::{chain_file, layout, run};
 
 use crate::VerifyError;
 use crate::verdict::{Level, Outcome, Verdict};
@@ -39,7 +40,16 @@ const TEXT_LIMIT: u64 = 64 << 20;
 /// # Errors
 /// No manifest.
 pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyError> {
-    if !tune_fs::exists(&folder.manifest()) {
+    // First of all that there is nothing but files and folders: opening a pipe, or what a link leads to, may never end.
+    let found = match tune_fs::list_files_recursive(folder.path()) {
+        Ok(found) => found,
+        Err(error) => {
+            let mut verdict = Verdict::new(None);
+            verdict.record(Level::Files, "folder", Outcome::Differs(error.to_string()));
+            return Ok((verdict, None));
+        }
+    };
+    if !found.iter().any(|path| path == "manifest.json") {
         return Err(VerifyError::NoManifest(folder.path().to_owned()));
     }
     let bytes = tune_fs::read_limited(&folder.manifest(), TEXT_LIMIT)?;
@@ -56,8 +66,8 @@ pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyEr
     if verdict.differs() {
         return Ok((verdict, None));
     }
-    check_listed(folder, &manifest, &mut verdict);
-    let evidence = if verdict.differs() { None } else { check_contents(folder, manifest, &mut verdict) };
+    let complete = check_listed(folder, &manifest, &found, &mut verdict);
+    let evidence = (complete && !verdict.differs()).then(|| check_contents(folder, manifest, &mut verdict)).flatten();
     Ok((verdict, evidence))
 }
 
@@ -77,15 +87,15 @@ fn check_manifest(manifest: &Manifest, bytes: &[u8], verdict: &mut Verdict) {
     }
 }
 
-/// Every file that the manifest lists, and that no other file lies where the claim's are.
-fn check_listed(folder: &RunFolder, manifest: &Manifest, verdict: &mut Verdict) {
+/// Every file that the manifest lists, and that there are no others. Says whether all of them are here.
+fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdict: &mut Verdict) -> bool {
     let listed: BTreeMap<&String, &Digest> = manifest.claim.files.iter().chain(&manifest.environment).collect();
-    let mut verified = 0;
+    let (mut verified, mut missing) = (0, 0);
     for (path, stated) in &listed {
-        let unsafe_path =
-            path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part.is_empty() || part == "..");
-        let outcome = if unsafe_path {
-            Outcome::Differs("the manifest lists a path that leaves the folder".to_owned())
+        // What is not in the folder's list is not opened, whatever its path says.
+        let outcome = if !found.contains(path) {
+            missing += 1;
+            Outcome::NotChecked("the manifest lists this file, and it is not here".to_owned())
         } else {
             match tune_fs::digest_file(&folder.path().join(path)) {
                 Ok((found, _)) if found == **stated => {
@@ -93,29 +103,39 @@ fn check_listed(folder: &RunFolder, manifest: &Manifest, verdict: &mut Verdict) 
                     continue;
                 }
                 Ok((found, _)) => Outcome::Differs(format!("the manifest says {stated}, the file has {found}")),
-                Err(error) if tune_fs::exists(&folder.path().join(path)) => Outcome::NotChecked(error.to_string()),
-                Err(_) => Outcome::Differs("the file is missing".to_owned()),
+                Err(error) => Outcome::NotChecked(error.to_string()),
             }
         };
         verdict.record(Level::Files, (*path).clone(), outcome);
     }
-    verdict.record(
-        Level::Files,
-        "listed files",
-        Outcome::Verified(format!("{verified} of {} files have their digest", listed.len())),
-    );
-    match tune_fs::list_files_recursive(folder.path()) {
-        Ok(found) => {
-            for path in found.iter().filter(|path| *path != "manifest.json" && !listed.contains_key(path)) {
-                verdict.record(
-                    Level::Files,
-                    path.clone(),
-                    Outcome::Differs("the manifest does not list this file".to_owned()),
-                );
-            }
-        }
-        Err(error) => verdict.record(Level::Files, "folder", Outcome::Differs(error.to_string())),
+    let outcome = format!("{verified} of {} files have their digest", listed.len());
+    verdict.record(Level::Files, "listed files", Outcome::Verified(outcome));
+    for path in found.iter().filter(|path| *path != "manifest.json" && !listed.contains_key(path)) {
+        verdict.record(Level::Files, path.clone(), Outcome::Differs("the manifest does not list this file".to_owned()));
     }
+    missing == 0
+}
+
+/// That the manifest lists the files a run of this recipe has, and no others: under one claim id nothing can be added.
+fn check_names(manifest: &Manifest, recipe: &Recipe, steps: u64) -> Result<(), String> {
+    let saved = (0..=steps).filter(|step| *step == 0 || checkpoint_due(recipe, *step, steps));
+    let side: &[&str] = match recipe.adapter {
+        Adapter::Lora => &["adapter_config.json"],
+        Adapter::None if manifest.claim.files.contains_key("model/tokenizer_config.json") => {
+            &["config.json", "tokenizer.json", "tokenizer_config.json"]
+        }
+        Adapter::None => &["config.json", "tokenizer.json"],
+    };
+    let claimed = layout::claimed_paths(recipe, saved, side.iter().copied());
+    let environment = layout::ENVIRONMENT.map(str::to_owned).into_iter().collect();
+    for (stated, expected) in [(&manifest.claim.files, claimed), (&manifest.environment, environment)] {
+        let stated: BTreeSet<String> = stated.keys().cloned().collect();
+        if let Some(path) = stated.symmetric_difference(&expected).next() {
+            let listed = if stated.contains(path) { "lists" } else { "does not list" };
+            return Err(format!("{path}: the manifest {listed} it, which is not so in a run of this recipe"));
+        }
+    }
+    Ok(())
 }
 
 /// What the files say, against each other and against the claim.
@@ -149,15 +169,17 @@ fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict)
         return None;
     }
     let (recipe, lock, chain) = (recipe.ok()?, lock.ok()?, chain.ok()?);
+    let steps = chain.len().saturating_sub(1) as u64;
     let sound = [
+        need("names of files", check_names(&manifest, &recipe, steps)),
         need("chain", check_chain(&manifest, &chain, &recipe)),
         need("checkpoints", check_checkpoints(folder, &manifest, &chain, &recipe)),
         need("evaluation", check_evaluation(folder, &manifest)),
+        need("metrics.jsonl", check_metrics(folder, &chain)),
     ];
     if sound.contains(&false) {
         return None;
     }
-    let steps = chain.len().saturating_sub(1);
     verdict.record(Level::Files, "chain", Outcome::Verified(format!("{steps} steps, each linked to the one before")));
     verdict.record(
         Level::Files,
@@ -212,6 +234,18 @@ fn check_chain(manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> R
     if facts != claim.training {
         return Err("the claim's training settings are not those of the resolved recipe".to_owned());
     }
+    // Without a root at each of these steps there would be nothing to compute again.
+    for record in chain {
+        let due = record.step == 0 || checkpoint_due(recipe, record.step, last.step);
+        if due != record.state_root.is_some() {
+            let found = if due { "no state root, and a checkpoint was due" } else { "a state root, and none was due" };
+            return Err(format!("step {}: there is {found}", record.step));
+        }
+        let due = record.step > 0 && recipe.eval_steps.is_some_and(|every| record.step.is_multiple_of(every));
+        if due && claim.stream.eval_examples > 0 && record.eval_loss.is_none() {
+            return Err(format!("step {}: there is no held-out loss, and one was due", record.step));
+        }
+    }
     let roots = chain.iter().filter_map(|record| record.state_root.map(|root| (record.step.to_string(), root)));
     if roots.collect::<BTreeMap<_, _>>() != claim.checkpoints {
         return Err("the claim's checkpoints are not those of the chain".to_owned());
@@ -226,8 +260,9 @@ fn check_checkpoints(
     chain: &[ChainRecord],
     recipe: &Recipe,
 ) -> Result<(), String> {
-    let weights = run::weights_file(recipe);
+    let weights = layout::weights_file(recipe);
     let last = chain.last().map_or(0, |record| record.step);
+    let mut final_is_compared = false;
     for record in chain.iter().filter(|record| record.state_root.is_some()) {
         let path = folder.checkpoint(record.step);
         let (state, facts) = checkpoint::read_checkpoint(&path, weights).map_err(|error| error.to_string())?;
@@ -245,12 +280,36 @@ fn check_checkpoints(
             equal("the initial root", state.parameter_root(), manifest.claim.initial_root)?;
         }
         if record.step == last {
+            final_is_compared = true;
             equal("the final root", state.parameter_root(), manifest.claim.final_root)?;
             let result = folder.result(recipe.adapter == Adapter::Lora).join(weights);
             let tensors = checkpoint::read_tensors(&result).map_err(|error| error.to_string())?;
             if tensors != state.parameters {
                 return Err(format!("{}: the weights are not those of the last checkpoint", result.display()));
             }
+        }
+    }
+    if final_is_compared { Ok(()) } else { Err("there is no checkpoint of the last step".to_owned()) }
+}
+
+/// The metrics, which people plot, against the chain.
+fn check_metrics(folder: &RunFolder, chain: &[ChainRecord]) -> Result<(), String> {
+    let bytes = tune_fs::read_limited(&folder.metrics(), TEXT_LIMIT).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let steps = chain.iter().filter(|record| record.step > 0);
+    if text.lines().count() != steps.clone().count() {
+        return Err("there is not one line a step".to_owned());
+    }
+    for (line, record) in text.lines().zip(steps) {
+        let metric: Metric = serde_json::from_str(line).map_err(|error| format!("step {}: {error}", record.step))?;
+        #[expect(clippy::cast_possible_truncation, reason = "the chain has the rate's bits in f32")]
+        let rate = metric.learning_rate as f32;
+        let found = [Some(metric.loss), Some(metric.grad_norm), Some(rate), metric.eval_loss];
+        let stated = [record.loss, record.grad_norm, record.learning_rate, record.eval_loss];
+        let counts = (metric.step, metric.tokens, metric.supervised_tokens);
+        let same = found.map(|value| value.map(f32::to_bits)) == stated.map(|bits| bits.map(|bits| bits.0));
+        if !same || counts != (record.step, record.tokens, record.supervised_tokens) {
+            return Err(format!("step {}: the line is not what the chain says", record.step));
         }
     }
     Ok(())
@@ -260,7 +319,13 @@ fn check_checkpoints(
 fn check_evaluation(folder: &RunFolder, manifest: &Manifest) -> Result<(), String> {
     let [before, after] =
         ["before", "after"].map(|when| read_scores(&folder.evaluation(when)).map_err(|error| error.to_string()));
-    let facts = run::evaluation_facts(&before?, &after?).map_err(|error| error.to_string())?;
+    let (before, after) = (before?, after?);
+    for (when, scores) in [("before", &before), ("after", &after)] {
+        if let Some(answer) = scores.answers.iter().position(|answer| answer.correct != answer.is_correct()) {
+            return Err(format!("evaluation-{when}.json: answer {} is not scored as it is", answer + 1));
+        }
+    }
+    let facts = run::evaluation_facts(&before, &after).map_err(|error| error.to_string())?;
     if facts == manifest.claim.evaluation {
         Ok(())
     } else {

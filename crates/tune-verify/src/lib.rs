@@ -72,6 +72,9 @@ fn folder_of(target: &Path) -> Result<PathBuf, VerifyError> {
     if !tune_fs::exists(target) {
         return Err(VerifyError::NoTarget(target.to_owned()));
     }
+    if target.file_name().is_none_or(|name| name != "manifest.json") {
+        return Err(VerifyError::NotAManifest(target.to_owned()));
+    }
     Ok(match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),

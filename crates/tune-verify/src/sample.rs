@@ -8,7 +8,8 @@ use tune_kernels::philox::StreamKey;
 use tune_schema::chain::ChainRecord;
 use tune_schema::seed::Seed;
 use tune_train::checkpoint::read_checkpoint;
-use tune_train::run::{record_of, weights_file};
+use tune_train::layout::weights_file;
+use tune_train::run::record_of;
 use tune_train::{Job, Observer, RunFolder, Trainer};
 
 use crate::VerifyOptions;
@@ -52,6 +53,9 @@ pub fn check<B: KernelBackend>(
             Ok(Some(difference)) => verdict.record(Level::Sample, name, Outcome::Differs(difference)),
             Err(error) => verdict.record(Level::Sample, name, Outcome::NotChecked(error.to_string())),
         }
+    }
+    if chosen.is_empty() {
+        verdict.record(Level::Sample, "segments", Outcome::NotChecked("no step was computed again".to_owned()));
     }
     verdict.confidence = Some(confidence(chosen.len(), segments.len()));
 }

@@ -44,7 +44,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             printer.clear();
-            failure::report(&error, &mut printer)
+            let code = failure::report(&error, &mut printer);
+            // Whatever stops a verification: nothing was found to differ, and it could not be checked.
+            if matches!(arguments.command, Command::Verify(_)) { ExitCode::from(2) } else { code }
         }
     }
 }

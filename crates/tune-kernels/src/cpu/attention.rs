@@ -104,7 +104,12 @@ fn add_weighted_rows<L: Lanes>(weights: &[f32], rows: &[f32], stride: usize, acc
 }
 
 /// Every (span, key-value head) pair.
+///
+/// # Panics
+/// If spans share queries or keys, which several tasks would write then.
 fn tasks(spans: &[Span], heads: Heads) -> Vec<(&Span, usize)> {
+    let apart = |pair: &[Span]| pair[0].queries.end <= pair[1].queries.start && pair[0].keys.end <= pair[1].keys.start;
+    assert!(spans.windows(2).all(apart), "spans follow one another");
     spans.iter().flat_map(|span| (0..heads.kv_heads).map(move |kv_head| (span, kv_head))).collect()
 }
 

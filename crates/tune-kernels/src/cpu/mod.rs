@@ -101,9 +101,9 @@ macro_rules! dispatch {
     ($level:expr, $lanes:ident => $body:expr) => {{
         match $level {
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::Level::Avx512 => {
+            $crate::cpu::Level::Avx512 if $level.available() => {
                 type $lanes = $crate::lanes::Avx512;
-                // SAFETY: `Level` values above `Portable` are only made where the processor has the instructions.
+                // SAFETY: the instructions were just found to be there.
                 #[expect(unsafe_code, reason = "calls code compiled for detected instructions")]
                 unsafe {
                     $crate::cpu::with_avx512(
@@ -113,7 +113,7 @@ macro_rules! dispatch {
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::Level::Avx2 => {
+            $crate::cpu::Level::Avx2 if $level.available() => {
                 type $lanes = $crate::lanes::Avx2;
                 // SAFETY: as above.
                 #[expect(unsafe_code, reason = "calls code compiled for detected instructions")]

@@ -85,12 +85,17 @@ const SERIAL_WORK: usize = 1 << 16;
 /// Writes `a · b` to `c`.
 ///
 /// # Panics
-/// If an operand is smaller than the size says.
+/// If an operand is smaller than the size says, or places of the output coincide.
 pub fn product(level: Level, size: Size, a: View<'_>, b: View<'_>, c: Output<'_>) {
     if size.i == 0 || size.j == 0 {
         return;
     }
-    let last = |rows: usize, columns: usize, r: usize, s: usize| (rows - 1) * r + (columns - 1) * s;
+    let last = |rows: usize, columns: usize, r: usize, s: usize| {
+        let place = |n: usize, stride: usize| (n - 1).checked_mul(stride).expect("a place in memory");
+        place(rows, r).checked_add(place(columns, s)).expect("a place in memory")
+    };
+    let disjoint = (c.column_stride == 1 && c.row_stride >= size.j) || (c.row_stride == 1 && c.column_stride >= size.i);
+    assert!(disjoint || (size.i == 1 && size.j == 1), "every element of the output has a place of its own");
     assert!(last(size.i, size.j, c.row_stride, c.column_stride) < c.data.len(), "the output holds every element");
     if size.depth > 0 {
         assert!(last(size.i, size.depth, a.row_stride, a.column_stride) < a.data.len(), "a holds every element");

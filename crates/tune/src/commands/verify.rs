@@ -35,13 +35,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         job: JobOptions { source, locations },
     };
     printer.log_every(50);
-    let verdict = match tune_verify::verify::<Flex>(&options.target, &library, &FlexDevice, printer) {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            crate::failure::report(&error.into(), printer);
-            return Ok(ExitCode::from(2));
-        }
-    };
+    let verdict = tune_verify::verify::<Flex>(&options.target, &library, &FlexDevice, printer)?;
     printer.clear();
     if options.json {
         printer.result(&serde_json::to_string_pretty(&verdict)?);
