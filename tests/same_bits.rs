@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use crate::support::{Outcome, World, claim_id, files};
 
@@ -109,29 +108,70 @@ fn debug_and_release_builds_agree() {
     assert_same(&world, "this", "other");
 }
 
-/// Interrupted at ten moments spread over the run, by the signal that nobody can catch.
+/// Interrupted at ten moments spread over the run, by the signal that nobody can catch. Where a run comes to its end
+/// between two signals, it begins anew.
 #[test]
 fn killed_and_resumed_ends_the_same() {
     let world = World::new();
+    let settings = ["save_steps=1", "max_steps=12"];
     let started = std::time::Instant::now();
-    world.train("whole", &["save_steps=1", "max_steps=12"]);
+    world.train("whole", &settings);
     let whole = started.elapsed();
-    let mut killed = 0;
-    for attempt in 0..10_u32 {
-        // Philox is not needed here: the moments are spread evenly, and the machine's noise moves them.
-        let mut command = world.command(&["run", "recipe.yaml", "output_dir=killed", "save_steps=1", "max_steps=12"]);
+    let (mut killed, mut resumed) = (0, 0);
+    for attempt in 0..60_u32 {
+        if killed == 10 {
+            break;
+        }
+        let chain = fs::read_to_string(world.path("killed/chain.jsonl")).unwrap_or_default();
+        resumed += usize::from(chain.lines().count() > 1);
+        let mut command = world.command(&[&["run", "recipe.yaml", "output_dir=killed"], &settings[..]].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
-        std::thread::sleep(whole.mul_f64(0.15) + Duration::from_millis(u64::from(attempt) * 23 % 97));
+        // Spread evenly; the machine's noise moves the moments.
+        std::thread::sleep(whole.mul_f64(f64::from(attempt * 7 % 10 + 1) / 11.0));
         if child.try_wait().expect("a child").is_none() {
             child.kill().expect("a child can be killed");
+            child.wait().expect("a child");
             killed += 1;
+        } else {
+            assert_same(&world, "whole", "killed");
+            fs::remove_dir_all(world.path("killed")).expect("a folder");
         }
-        child.wait().expect("a child");
     }
-    assert!(killed >= 5, "only {killed} of 10 runs were still going when they were to be killed");
-    world.train("killed", &["save_steps=1", "max_steps=12"]);
+    assert_eq!(killed, 10, "the runs were over too soon");
+    assert!(resumed >= 3, "only {resumed} runs went on from a step beyond the first");
+    world.train("killed", &settings);
     assert_same(&world, "whole", "killed");
     world.tune(&["verify", "killed", "--level", "files"]).assert_code(0);
+}
+
+/// Where base and data lie, and what a file is called there, is no part of the claim; nor is the spelling of a number.
+#[test]
+fn places_and_spellings_are_not_claimed() {
+    let world = World::new();
+    world.train("reference", &["learning_rate=2e-3"]);
+    fs::remove_file(world.path("datasets.lock")).expect("the lock");
+    fs::create_dir_all(world.path("far/away")).expect("a folder");
+    fs::rename(world.path("rows.jsonl"), world.path("far/away/data.jsonl")).expect("a file");
+    fs::rename(world.path("base"), world.path("far/model")).expect("a folder");
+    world.train(
+        "moved",
+        &["learning_rate=0.0020", "seed=7", "datasets.0.path=far/away/data.jsonl", "base_model=far/model"],
+    );
+    assert_same(&world, "reference", "moved");
+    world.tune(&["verify", "moved", "--level", "data"]).assert_code(0);
+}
+
+/// Licence and class in the claim are those of the recipe, whatever an older lock says.
+#[test]
+fn a_stale_lock_does_not_change_the_claim() {
+    let world = World::new();
+    world.train("unstated", &[]);
+    let recipe = world.read("recipe.yaml") + "provenance:\n  rows:\n    licence: MIT\n    class: open\n";
+    world.write("recipe.yaml", &recipe);
+    world.tune(&["run", "recipe.yaml", "output_dir=frozen", "--frozen"]).assert_code(0);
+    world.train("normal", &[]);
+    assert_same(&world, "frozen", "normal");
+    assert_ne!(claim_id(&world.path("unstated")), claim_id(&world.path("normal")));
 }
 
 #[test]

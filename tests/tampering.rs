@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use tune_schema::chain::{ChainRecord, F32Bits};
 use tune_schema::manifest::Manifest;
-use tune_schema::{Digest, to_canonical_json};
+use tune_schema::{Digest, canonical_digest, to_canonical_json};
 
 use crate::support::{World, files};
 
@@ -157,8 +157,11 @@ fn read_line(world: &World, line: usize) -> Value {
 fn an_edited_loss_with_new_hashes_is_found_by_computing_again() {
     let world = finished();
     let run = world.path("run");
-    let forged = read_line(&world, 1)["loss"].as_f64().expect("a loss") as f32 * 0.5;
-    let head = rewrite_chain(&run, |records| records[2].loss = Some(F32Bits::new(forged)));
+    let mut forged = 0.0;
+    let head = rewrite_chain(&run, |records| {
+        forged = records[2].loss.expect("a loss").value() * 0.5;
+        records[2].loss = Some(F32Bits::new(forged));
+    });
     reseal(&run, |manifest| manifest.claim.chain_head = head);
     // The metrics show the change until they are forged as well.
     let outcome = world.tune(&["verify", "run", "--level", "files"]);
@@ -337,5 +340,33 @@ fn pipes_and_links_are_not_opened() {
         fs::remove_file(&path).expect("the run can be changed");
         std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
         assert_eq!(world.tune(&["verify", "run"]).code, Some(1), "a link as {name}");
+    }
+}
+
+/// Overrides that nobody gave, and a recipe that is not the one that was run.
+#[test]
+fn forged_overrides_and_recipes_with_new_hashes_are_found() {
+    for forge in [true, false] {
+        let world = finished();
+        let run = world.path("run");
+        if forge {
+            let manifest: Manifest = serde_json::from_str(&world.read("run/manifest.json")).expect("the manifest");
+            let mut inputs = manifest.claim.inputs;
+            inputs.overrides.insert("learning_rate".into(), "1".into());
+            fs::write(run.join("inputs.json"), to_canonical_json(&inputs).expect("JSON")).expect("the run");
+            let origin = canonical_digest(&inputs).expect("a digest");
+            let head = rewrite_chain(&run, |records| records[0].previous = origin);
+            reseal(&run, |manifest| {
+                manifest.claim.inputs = inputs;
+                manifest.claim.chain_head = head;
+            });
+        } else {
+            let recipe = world.read("run/recipe.yaml");
+            world.write("run/recipe.yaml", &recipe.replace("learning_rate: 1e-3", "learning_rate: 1e-4"));
+            reseal(&run, |_| {});
+        }
+        let outcome = world.tune(&["verify", "run", "--level", "files"]);
+        outcome.assert_code(1);
+        assert!(outcome.stdout.contains("`learning_rate`"), "{}", outcome.stdout);
     }
 }

@@ -214,5 +214,10 @@ fn a_pointer_in_place_of_a_gguf_file() {
 fn a_file_that_is_no_model() {
     let world = world();
     edit(&world, "recipe.yaml", "base_model: base", "base_model: recipe.yaml");
-    run_refused(&world, &[], 1, &["`config.json`", "hint: a model is a folder with"]);
+    run_refused(
+        &world,
+        &[],
+        1,
+        &["`recipe.yaml` does not begin with the letters `GGUF`", "hint: a text of some hundred bytes"],
+    );
 }

@@ -79,7 +79,7 @@ impl FsError {
                 "this user may not do that in `{folder}`: check its permissions, or choose another folder"
             )),
             io::ErrorKind::NotFound => Some("check the path".to_owned()),
-            io::ErrorKind::NotADirectory => Some(format!("`{folder}` lies below a file: choose another place")),
+            io::ErrorKind::NotADirectory => Some("a part of the path is a file: choose another place".to_owned()),
             io::ErrorKind::IsADirectory => Some("a folder is there: name a file".to_owned()),
             io::ErrorKind::FileTooLarge => {
                 Some("this process may not write larger files: raise the limit (`ulimit -f`)".to_owned())

@@ -41,6 +41,22 @@ pub struct LockedSource {
     pub files: Vec<LockedFile>,
 }
 
+impl LockedSource {
+    /// The source as a claim names it: a local one by its name alone, for where it lies on one machine and what a single
+    /// file is called there is nothing that was computed.
+    #[must_use]
+    pub fn claimed(&self) -> Self {
+        let mut claimed = self.clone();
+        if claimed.uri.starts_with("file:") {
+            claimed.uri = format!("file:{}", self.name);
+            if let [file] = claimed.files.as_mut_slice() {
+                file.path.clone_from(&self.name);
+            }
+        }
+        claimed
+    }
+}
+
 /// One file of a source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

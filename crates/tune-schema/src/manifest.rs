@@ -59,7 +59,7 @@ pub struct Claim {
 pub struct ClaimInputs {
     /// Digest of the claimed recipe, which is `resolved.yaml` as canonical JSON.
     pub recipe: Digest,
-    /// `key=value` overrides that change the result, as given.
+    /// What overrides changed of the recipe as written: canonical JSON by dotted path of `resolved.yaml`.
     pub overrides: BTreeMap<String, String>,
     /// The base model.
     pub base_model: BaseModelFacts,
@@ -67,7 +67,7 @@ pub struct ClaimInputs {
     pub tokenizer: Digest,
     /// See `tokenizer`; absent where no example is rendered with a template.
     pub chat_template: Option<Digest>,
-    /// The data sources with digests, licences and classes, sorted by name.
+    /// The data sources with digests, licences and classes, sorted by name, as [`LockedSource::claimed`].
     pub sources: Vec<LockedSource>,
     /// The arithmetic.
     pub numerics: Numerics,

@@ -164,13 +164,11 @@ pub fn resolve(
     let entry = match locked {
         Some(locked) if !options.accepts_changes() => {
             compare(&locked, &found.entry)?;
-            match options.mode {
-                // What a recipe says of licence and class may be added later, and where it is; bytes may not change.
-                LockMode::Normal if is_local => {
-                    LockedSource { licence: found.entry.licence, class: found.entry.class, ..locked }
-                }
-                LockMode::Normal => found.entry,
-                LockMode::Locked | LockMode::Frozen => locked,
+            // Bytes may not change; licence and class are what the recipe says, which is what a claim holds.
+            if is_local || options.mode != LockMode::Normal {
+                LockedSource { licence: found.entry.licence, class: found.entry.class, ..locked }
+            } else {
+                found.entry
             }
         }
         _ => found.entry,

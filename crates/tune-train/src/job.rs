@@ -37,7 +37,7 @@ pub struct Job {
     pub tokenizer: Tokenizer,
     /// Training rows, held-out examples, audit.
     pub prepared: Prepared,
-    /// The sources, sorted by name.
+    /// The sources in their claimed form, sorted by name.
     pub sources: Vec<LockedSource>,
     /// Where each source lies.
     pub locations: BTreeMap<String, PathBuf>,
@@ -70,9 +70,7 @@ impl Job {
         let overridden = |key: &str| loaded.override_keys.contains(key);
         let base_dir = |key: &str| if overridden(key) { Path::new(".") } else { folder };
         let opened = open_sources(&loaded.recipe, &mut lock, options, &base_dir, observer)?;
-        let overrides = loaded.overrides.iter().filter(|o| o.is_claimed());
-        let overrides = overrides.map(|o| (o.key.clone(), o.value_text.clone())).collect();
-        let job = Self::assemble(loaded.recipe, text, overrides, opened, observer)?;
+        let job = Self::assemble(loaded.recipe, text, loaded.overrides, opened, observer)?;
         // Only now: bytes that no run could use are not what later ones are held to.
         lock.save()?;
         Ok(job)
@@ -133,15 +131,16 @@ impl Job {
         let prepared = tune_data::prepare(&recipe, datasets.collect(), &tokenizer, base.config.vocab_size)?;
         observer.phase("hashing the base model");
         let tensor_root = (!recipe.reinit_weights).then(|| base.tensor_root()).transpose()?;
-        let mut sources: Vec<LockedSource> = opened.datasets.iter().map(|source| source.locked.clone()).collect();
+        let mut sources: Vec<LockedSource> = opened.datasets.iter().map(|source| source.locked.claimed()).collect();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         sources.dedup();
+        let base_source = opened.base.locked.claimed();
         let inputs = ClaimInputs {
             recipe: canonical_digest(&recipe.claimed())?,
             overrides,
             base_model: BaseModelFacts {
                 name: recipe.base_model_name.clone(),
-                files: opened.base.locked.files.clone(),
+                files: base_source.files.clone(),
                 tensor_root,
             },
             tokenizer: tokenizer.digest(),
@@ -157,7 +156,7 @@ impl Job {
         let mut locations: BTreeMap<String, PathBuf> =
             opened.datasets.iter().map(|source| (source.name.clone(), source.root.clone())).collect();
         locations.insert(recipe.base_model_name.clone(), opened.base.root.clone());
-        sources.push(opened.base.locked);
+        sources.push(base_source);
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Self { recipe, recipe_text, base, tokenizer, prepared, sources, locations, inputs })
     }

@@ -170,7 +170,9 @@ fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict)
     }
     let (recipe, lock, chain) = (recipe.ok()?, lock.ok()?, chain.ok()?);
     let steps = chain.len().saturating_sub(1) as u64;
+    let recipe_text = text(&folder.recipe()).ok()?;
     let sound = [
+        need("recipe.yaml", check_recipe(&recipe_text, &recipe, &manifest)),
         need("names of files", check_names(&manifest, &recipe, steps)),
         need("chain", check_chain(&manifest, &chain, &recipe)),
         need("checkpoints", check_checkpoints(folder, &manifest, &chain, &recipe)),
@@ -186,7 +188,6 @@ fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict)
         "checkpoints",
         Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len())),
     );
-    let recipe_text = text(&folder.recipe()).ok()?;
     Some(Evidence { recipe, recipe_text, lock, chain, manifest })
 }
 
@@ -199,6 +200,19 @@ fn read_recipe(bytes: &[u8], stated: Digest) -> Result<Recipe, String> {
     let claimed = recipe::parse_claimed("resolved.yaml", text).map_err(|error| error.to_string())?;
     equal("the resolved recipe", canonical_digest(&claimed).map_err(|error| error.to_string())?, stated)?;
     recipe::from_claimed_in_place(&claimed).map_err(|error| error.to_string())
+}
+
+/// That the recipe as written, with the overrides that the claim states, is the resolved recipe.
+fn check_recipe(text: &[u8], resolved: &Recipe, manifest: &Manifest) -> Result<(), String> {
+    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    let written = recipe::load("recipe.yaml", text, &[]).map_err(|error| error.to_string())?;
+    let changed = recipe::overrides(&written.recipe.claimed(), &resolved.claimed()).map_err(|e| e.to_string())?;
+    let stated = &manifest.claim.inputs.overrides;
+    let mut keys = changed.keys().chain(stated.keys());
+    match keys.find(|key| changed.get(*key) != stated.get(*key)) {
+        None => Ok(()),
+        Some(key) => Err(format!("`{key}`: the recipe with the claim's overrides is not the resolved recipe")),
+    }
 }
 
 fn read_lock(bytes: &[u8], claim: &tune_schema::manifest::Claim) -> Result<Lock, String> {

@@ -74,12 +74,12 @@ impl Level {
         Self::ALL.into_iter().rev().find(|level| level.available()).unwrap_or(Self::Portable)
     }
 
-    /// The level that `TUNE_CPU` names, or the best one where it is not set.
+    /// The level that `TUNE_CPU` names, or the best one where it is not set or empty.
     ///
     /// # Errors
     /// An unknown name, or a level this processor cannot run.
     pub fn from_environment() -> Result<Self, LevelError> {
-        let Some(name) = std::env::var_os("TUNE_CPU") else {
+        let Some(name) = std::env::var_os("TUNE_CPU").filter(|name| !name.is_empty()) else {
             return Ok(Self::best());
         };
         let name = name.to_string_lossy().into_owned();

@@ -1,7 +1,5 @@
 //! What can be wrong with a base model's files, one variant a situation.
 
-use std::fmt::Write as _;
-
 /// Why a base model could not be read, or a tensor file not be written.
 ///
 /// `file` is the name relative to the model, as in the lock file, never a path of this machine.
@@ -31,12 +29,6 @@ pub enum BaseError {
     MissingFile {
         /// The missing name.
         file: String,
-    },
-    /// Several GGUF files and nothing that says which of them is meant.
-    #[error("the model holds several GGUF files: {}", quoted(files))]
-    SeveralGguf {
-        /// Their names, sorted.
-        files: Vec<String>,
     },
     /// A size read from the file, or the file itself, is beyond what any supported model needs.
     #[error("`{file}`: {what} is {found}, the limit is {limit}")]
@@ -358,7 +350,6 @@ impl BaseError {
                 "supported are `LlamaForCausalLM` (model type `llama`), `MistralForCausalLM` without a sliding window, \
                  and GGUF files of architecture `llama`"
             }
-            Self::SeveralGguf { .. } => "name one file of the repository as the base model",
             Self::Truncated { .. }
             | Self::TooLarge { .. }
             | Self::Json { .. }
@@ -371,7 +362,7 @@ impl BaseError {
             | Self::Gap { .. }
             | Self::NotFinite { .. } => "fetch the file again and compare its sha256",
             Self::MissingFile { .. } => {
-                "a model is a folder with `config.json`, `tokenizer.json` and `*.safetensors`, or one file whose name ends in `.gguf`"
+                "a model is a folder with `config.json`, `tokenizer.json` and `*.safetensors`, or one GGUF file, named itself and not by its folder"
             }
             Self::MissingTensor { .. } | Self::WrongShape { .. } | Self::IndexMismatch { .. } => {
                 "configuration and weights belong to different models: fetch both from the same place"
@@ -398,13 +389,4 @@ impl BaseError {
         };
         Some(text.to_owned())
     }
-}
-
-fn quoted(names: &[String]) -> String {
-    let mut text = String::new();
-    for (i, name) in names.iter().enumerate() {
-        let separator = if i == 0 { "" } else { ", " };
-        let _ = write!(text, "{separator}`{name}`");
-    }
-    text
 }

@@ -62,8 +62,7 @@ pub struct BaseModel {
 impl BaseModel {
     /// Opens the model in `files`, a map from names relative to the model to paths on this machine.
     ///
-    /// With `config.json` it is a Hugging Face folder; without one and with exactly one name that ends in `.gguf`, it is
-    /// that file.
+    /// With `config.json` it is a Hugging Face folder; a single file, whatever its name, is GGUF.
     ///
     /// # Errors
     /// If a file is missing, cannot be read, breaks its format, or describes a model that is not supported.
@@ -74,16 +73,13 @@ impl BaseModel {
             let store = safetensors::open(files)?;
             return Ok(Self { config, tokenizer, has_weights: !store.files.is_empty(), store });
         }
-        let gguf: Vec<&String> = files.keys().filter(|name| name.ends_with(".gguf")).collect();
-        match gguf.as_slice() {
-            [] => Err(BaseError::MissingFile { file: CONFIG_FILE.to_owned() }),
-            [name] => {
-                let (metadata, config, store) = gguf::open(name, &files[*name])?;
-                let tokenizer = TokenizerParts::from_gguf(&metadata)?;
-                Ok(Self { config, tokenizer, has_weights: !store.tensors.is_empty(), store })
-            }
-            several => Err(BaseError::SeveralGguf { files: several.iter().map(|name| (*name).clone()).collect() }),
-        }
+        let mut entries = files.iter();
+        let (Some((name, path)), None) = (entries.next(), entries.next()) else {
+            return Err(BaseError::MissingFile { file: CONFIG_FILE.to_owned() });
+        };
+        let (metadata, config, store) = gguf::open(name, path)?;
+        let tokenizer = TokenizerParts::from_gguf(&metadata)?;
+        Ok(Self { config, tokenizer, has_weights: !store.tensors.is_empty(), store })
     }
 
     /// The Hugging Face names of the stored tensors, sorted. May hold more than a decoder needs.

@@ -6,35 +6,10 @@ use serde_json::Value;
 
 use super::error::RecipeError;
 use super::file::{DatasetFile, RecipeFile, SYNONYMS};
+use super::overrides::overrides;
 use super::resolve::{Invalid, resolve};
 use super::yaml::{self, Document, Place, join};
 use super::{Considerations, Governance, Recipe, SourceProvenance};
-
-/// A setting given on the command line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Override {
-    /// Dotted path of the key, under our name for it.
-    pub key: String,
-    /// The value as it was given.
-    pub value_text: String,
-}
-
-impl Override {
-    /// Whether the setting decides the result. Places, batch split and what is printed do not.
-    #[must_use]
-    pub fn is_claimed(&self) -> bool {
-        let execution = [
-            "base_model",
-            "micro_batch_size",
-            "gradient_accumulation_steps",
-            "output_dir",
-            "logging_steps",
-            "eval_samples_shown",
-        ];
-        let place = self.key.starts_with("datasets.") && self.key.ends_with(".path");
-        !place && !execution.contains(&self.key.as_str())
-    }
-}
 
 /// A recipe as loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,17 +18,30 @@ pub struct Loaded {
     pub recipe: Recipe,
     /// What a person should know about how it was read.
     pub notices: Vec<String>,
-    /// The overrides, in order.
-    pub overrides: Vec<Override>,
-    /// Keys that came from overrides: their paths are relative to the current folder.
+    /// What the overrides changed of the claimed recipe; see [`super::overrides()`].
+    pub overrides: BTreeMap<String, String>,
+    /// Keys that were given as overrides: their paths are relative to the current folder.
     pub override_keys: BTreeSet<String>,
 }
 
-/// Reads a recipe. `file` is its path as shown in errors; the default name of the run folder is its stem.
+/// Reads a recipe. `file` is its path as shown in errors; the default name of the run folder is its stem. The recipe must
+/// be whole without its overrides: they change it, and what they changed is stated against it.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub fn load(file: &str, text: &str, overrides: &[String]) -> Result<Loaded, RecipeError> {
+pub fn load(file: &str, text: &str, given: &[String]) -> Result<Loaded, RecipeError> {
+    let written = read(file, text, &[])?;
+    if given.is_empty() {
+        return Ok(written);
+    }
+    let mut loaded = read(file, text, given)?;
+    loaded.overrides = overrides(&written.recipe.claimed(), &loaded.recipe.claimed())
+        .map_err(|error| RecipeError::without_place(file, error.to_string()))?;
+    Ok(loaded)
+}
+
+/// [`load`], without what the overrides changed.
+fn read(file: &str, text: &str, given: &[String]) -> Result<Loaded, RecipeError> {
     let mut document = yaml::parse(text).map_err(|error| RecipeError::from_yaml(file, text, error))?;
     if document.value.is_null() {
         return Err(
@@ -71,17 +59,16 @@ pub fn load(file: &str, text: &str, overrides: &[String]) -> Result<Loaded, Reci
     let mut context = Context { file, text, origins: BTreeMap::new(), notices: Vec::new() };
     context.rename_synonyms(&mut document)?;
     let names = written_names(&document.value);
-    let mut parsed = Vec::new();
-    for given in overrides {
-        parsed.push(context.apply(&mut document, given)?);
+    for given in given {
+        context.apply(&mut document, given)?;
     }
     context.check_keys(&document)?;
     let written: RecipeFile =
         serde_path_to_error::deserialize(&document.value).map_err(|error| context.wrong_type(&document, &error))?;
     let stem = file.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or("run");
     let recipe = resolve(written, &names, stem).map_err(|invalid| context.invalid(&document, &invalid))?;
-    let override_keys = parsed.iter().map(|given| given.key.clone()).collect();
-    Ok(Loaded { recipe, notices: context.notices, overrides: parsed, override_keys })
+    let override_keys = context.origins.into_keys().collect();
+    Ok(Loaded { recipe, notices: context.notices, overrides: BTreeMap::new(), override_keys })
 }
 
 /// Default names of the sources, from the recipe as written: an override of a place must not rename a source.
@@ -189,7 +176,7 @@ impl Context<'_> {
     }
 
     /// Sets what an override says.
-    fn apply(&mut self, document: &mut Document, given: &str) -> Result<Override, RecipeError> {
+    fn apply(&mut self, document: &mut Document, given: &str) -> Result<(), RecipeError> {
         let failed = |problem: String| RecipeError::without_place(format!("override `{given}`"), problem);
         let (key, value_text) =
             given.split_once('=').ok_or_else(|| failed("it has no `=`".to_owned()).hint("write `key=value`"))?;
@@ -198,12 +185,10 @@ impl Context<'_> {
             Some((_, ours)) => format!("{ours}{}", &key[first.len()..]),
             None => key.to_owned(),
         };
-        let value = yaml::parse(&format!("x: {value_text}\n"))
-            .map_err(|error| failed(error.problem))?
-            .value
-            .get("x")
-            .cloned()
-            .unwrap_or(Value::Null);
+        if value_text.trim().is_empty() {
+            return Err(failed("it has no value".to_owned()).hint("`key=null` means the default"));
+        }
+        let value = yaml::parse(value_text).map_err(|error| failed(error.problem))?.value;
         let mut target = &mut document.value;
         let mut path = String::new();
         for part in key.split('.') {
@@ -232,8 +217,8 @@ impl Context<'_> {
             };
         }
         *target = value;
-        self.origins.insert(key.clone(), given.to_owned());
-        Ok(Override { key, value_text: value_text.to_owned() })
+        self.origins.insert(key, given.to_owned());
+        Ok(())
     }
 
     /// Every key is known, and none is a secret.

@@ -8,6 +8,7 @@ mod claimed;
 mod error;
 pub mod file;
 mod load;
+mod overrides;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 pub use claimed::{from_claimed_in_place, parse_claimed};
 pub use error::RecipeError;
 pub use file::{DatasetFile, RecipeFile};
-pub use load::{Loaded, Override, load};
+pub use load::{Loaded, load};
+pub use overrides::overrides;
 
 /// The JSON Schema of [`RecipeFile`], for editors and other tools.
 #[must_use]

@@ -223,7 +223,8 @@ fn scalar(text: &str, style: ScalarStyle, at: Place) -> Result<Value, YamlError>
             return Ok(Value::Number(integer.into()));
         }
         if let Ok(float) = plain.parse::<f64>() {
-            let number = Number::from_f64(float)
+            // `+ 0.0` makes -0 the 0 that it equals: canonical JSON has only one of them.
+            let number = Number::from_f64(float + 0.0)
                 .ok_or_else(|| YamlError::new(at, format!("`{text}` is beyond the range of numbers")))?;
             return Ok(Value::Number(number));
         }
