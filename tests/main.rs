@@ -8,6 +8,7 @@ mod support;
 mod bad_input;
 mod documents;
 mod golden;
+mod peft;
 mod quickstart;
 mod recipe_page;
 mod resuming;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::Level;
 use super::pointwise::add_scaled;
-use super::product::{Output, Size, View, product};
+use super::product::{Size, View, product};
 use crate::layout::Rows;
 use crate::philox::philox4x32_10;
 use crate::shapes::Dropout;
@@ -42,33 +42,17 @@ pub fn linear(level: Level, x: &[f32], w: &[f32], bias: Option<&[f32]>, inputs: 
 }
 
 /// [`linear`] without bias, into `y`.
-///
-/// Lanes run over the tokens where there are many of them: the weight is then read as it lies, row by row, and needs no
-/// packed copy. With few tokens (generation) they run over the outputs.
 pub(super) fn linear_into(level: Level, x: &[f32], w: &[f32], inputs: usize, outputs: usize, y: &mut [f32]) {
-    let tokens = x.len() / inputs;
-    if tokens >= 16 {
-        let size = Size { i: outputs, j: tokens, depth: inputs };
-        product(level, size, View::rows(w, inputs), View::rows(x, inputs).transposed(), Output::transposed(y, outputs));
-    } else {
-        let size = Size { i: tokens, j: outputs, depth: inputs };
-        product(level, size, View::rows(x, inputs), View::rows(w, inputs).transposed(), Output::rows(y, outputs));
-    }
+    let size = Size { i: x.len() / inputs, j: outputs, depth: inputs };
+    product(level, size, View::rows(x, inputs), View::rows(w, inputs).transposed(), y, outputs);
 }
 
 /// See [`crate::reference::linear_input_gradient`].
 #[must_use]
 pub fn linear_input_gradient(level: Level, dy: &[f32], w: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
-    let tokens = dy.len() / outputs;
-    let mut dx = vec![0.0; tokens * inputs];
-    let size = Size { i: inputs, j: tokens, depth: outputs };
-    product(
-        level,
-        size,
-        View::rows(w, inputs).transposed(),
-        View::rows(dy, outputs).transposed(),
-        Output::transposed(&mut dx, inputs),
-    );
+    let size = Size { i: dy.len() / outputs, j: inputs, depth: outputs };
+    let mut dx = vec![0.0; size.i * inputs];
+    product(level, size, View::rows(dy, outputs), View::rows(w, inputs), &mut dx, inputs);
     dx
 }
 
@@ -85,24 +69,7 @@ pub fn linear_weight_gradient(
     let mut dw = vec![0.0; outputs * inputs];
     let dy = View::rows(&dy[row.start * outputs..row.end * outputs], outputs);
     let x = View::rows(&x[row.start * inputs..row.end * inputs], inputs);
-    // Lanes run over the longer side of the gradient: a LoRA matrix is thin.
-    if inputs >= outputs {
-        product(
-            level,
-            Size { i: outputs, j: inputs, depth: row.len() },
-            dy.transposed(),
-            x,
-            Output::rows(&mut dw, inputs),
-        );
-    } else {
-        product(
-            level,
-            Size { i: inputs, j: outputs, depth: row.len() },
-            x.transposed(),
-            dy,
-            Output::transposed(&mut dw, inputs),
-        );
-    }
+    product(level, Size { i: outputs, j: inputs, depth: row.len() }, dy.transposed(), x, &mut dw, inputs);
     dw
 }
 

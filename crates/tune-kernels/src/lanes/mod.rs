@@ -70,6 +70,23 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn min(self, other: Self) -> Self;
     /// `2^self` for integral `self` from -126 to 127, by placing the exponent.
     fn exp2_integral(self) -> Self;
+
+    /// Copies a block of `WIDTH` by `WIDTH` values with rows and columns exchanged: value `c` of source row `r` becomes
+    /// value `r` of target row `c`. Source rows from `rows` on are not read and count as zeros. Target rows are written in
+    /// ascending order after everything was read, so each may overlap the one before it.
+    ///
+    /// # Safety
+    /// `rows` is at most `WIDTH`; `from` is valid for reads of `WIDTH` values at each of `rows` rows, `to` for writes of
+    /// `WIDTH` values at each of `WIDTH` rows; the two do not overlap.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+        for c in 0..Self::WIDTH {
+            for r in 0..Self::WIDTH {
+                // SAFETY: promised by the caller.
+                unsafe { *to.add(c * to_stride + r) = if r < rows { *from.add(r * from_stride + c) } else { 0.0 } };
+            }
+        }
+    }
 }
 
 /// One value: the width of the scalar reference and of the level `scalar`.
@@ -225,133 +242,6 @@ impl Lanes for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
-
+mod x86;
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::Lanes;
-
-    /// One register of AVX2. Use only where AVX2 and FMA were detected: [`crate::cpu`] sees to that.
-    #[derive(Debug, Clone, Copy)]
-    pub struct Avx2(__m256);
-
-    /// One register of AVX-512. Use only where AVX-512F was detected: [`crate::cpu`] sees to that.
-    #[derive(Debug, Clone, Copy)]
-    pub struct Avx512(__m512);
-
-    macro_rules! lanes {
-        ($name:ident, $width:literal, $rows:literal, $set1:ident, $loadu:ident, $storeu:ident, $add:ident, $sub:ident,
-         $mul:ident, $div:ident, $sqrt:ident, $fma:ident, $max:ident, $min:ident, $exp2:expr) => {
-            // SAFETY (all blocks below): the intrinsics need the CPU feature that `crate::cpu::dispatch` detects
-            // before any value of this type is made; loads and stores are unaligned and bounded by the caller.
-            impl Lanes for $name {
-                const WIDTH: usize = $width;
-                const TILE_ROWS: usize = $rows;
-
-                #[inline(always)]
-                fn splat(x: f32) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $set1(x) })
-                }
-                #[inline(always)]
-                unsafe fn load(p: *const f32) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $loadu(p) })
-                }
-                #[inline(always)]
-                unsafe fn store(self, p: *mut f32) {
-                    // SAFETY: see above.
-                    unsafe { $storeu(p, self.0) }
-                }
-                #[inline(always)]
-                fn add(self, other: Self) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $add(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn sub(self, other: Self) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $sub(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn mul(self, other: Self) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $mul(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn div(self, other: Self) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $div(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn sqrt(self) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $sqrt(self.0) })
-                }
-                #[inline(always)]
-                fn fma(self, b: Self, c: Self) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $fma(self.0, b.0, c.0) })
-                }
-                #[inline(always)]
-                fn max(self, other: Self) -> Self {
-                    // SAFETY: see above. `maxps` returns its second operand when either is NaN, as the trait says.
-                    Self(unsafe { $max(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn min(self, other: Self) -> Self {
-                    // SAFETY: see above. `minps` returns its second operand when either is NaN, as the trait says.
-                    Self(unsafe { $min(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn exp2_integral(self) -> Self {
-                    // SAFETY: see above.
-                    Self(unsafe { $exp2(self.0) })
-                }
-            }
-        };
-    }
-
-    lanes!(
-        Avx2,
-        8,
-        6,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
-        _mm256_sub_ps,
-        _mm256_mul_ps,
-        _mm256_div_ps,
-        _mm256_sqrt_ps,
-        _mm256_fmadd_ps,
-        _mm256_max_ps,
-        _mm256_min_ps,
-        |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
-            _mm256_cvttps_epi32(n),
-            _mm256_set1_epi32(127)
-        )))
-    );
-    lanes!(
-        Avx512,
-        16,
-        12,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        _mm512_sub_ps,
-        _mm512_mul_ps,
-        _mm512_div_ps,
-        _mm512_sqrt_ps,
-        _mm512_fmadd_ps,
-        _mm512_max_ps,
-        _mm512_min_ps,
-        |n| _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(
-            _mm512_cvttps_epi32(n),
-            _mm512_set1_epi32(127)
-        )))
-    );
-}
+pub use x86::{Avx2, Avx512};

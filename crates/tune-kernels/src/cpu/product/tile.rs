@@ -1,0 +1,105 @@
+//! The inner loop of the tool: a tile of outputs in registers.
+
+use crate::lanes::Lanes;
+
+/// Most rows that any level's tile has.
+pub(super) const MOST_ROWS: usize = 12;
+/// Most values that two vectors of any level hold.
+pub(super) const MOST_LANES: usize = 32;
+
+/// Where a tile's operands lie. `a` is packed, `[depth][rows]`; row `p` of `b` starts at `p · b_stride`, row `i` of `c` at
+/// `i · c_stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Operands {
+    pub(super) depth: usize,
+    pub(super) a: *const f32,
+    pub(super) b: *const f32,
+    pub(super) b_stride: usize,
+    pub(super) c: *mut f32,
+    pub(super) c_stride: usize,
+    /// Whether the chains go on from what `c` holds, instead of starting at 0.
+    pub(super) resume: bool,
+}
+
+/// `c[i] = fma(a[p][i], b[p], c[i])` for `p` ascending, for `rows` rows of `columns` outputs.
+///
+/// # Safety
+/// `a` holds `depth · rows` values. Each of the `depth` rows of `b` can be read for the vectors that cover `columns`.
+/// `c` has `columns` values in each row, which nothing else reads or writes meanwhile.
+#[inline(always)]
+pub(super) unsafe fn multiply<L: Lanes>(rows: usize, columns: usize, operands: Operands) {
+    let vectors = columns.div_ceil(L::WIDTH);
+    if columns == vectors * L::WIDTH {
+        // SAFETY: promised by the caller; the columns fill the vectors.
+        return unsafe { pick::<L>(rows, vectors, operands) };
+    }
+    let mut buffer = [0.0_f32; MOST_ROWS * MOST_LANES];
+    let stride = vectors * L::WIDTH;
+    // SAFETY: the buffer holds the largest tile; the caller's `c` holds `columns` values in each row.
+    unsafe {
+        if operands.resume {
+            for i in 0..rows {
+                let from = operands.c.add(i * operands.c_stride);
+                std::ptr::copy_nonoverlapping(from, buffer[i * stride..].as_mut_ptr(), columns);
+            }
+        }
+        pick::<L>(rows, vectors, Operands { c: buffer.as_mut_ptr(), c_stride: stride, ..operands });
+        for i in 0..rows {
+            let to = operands.c.add(i * operands.c_stride);
+            std::ptr::copy_nonoverlapping(buffer[i * stride..].as_ptr(), to, columns);
+        }
+    }
+}
+
+/// Picks the tile compiled for these sizes.
+///
+/// # Safety
+/// As [`multiply`], with `vectors` whole vectors of columns.
+#[inline(always)]
+unsafe fn pick<L: Lanes>(rows: usize, vectors: usize, operands: Operands) {
+    macro_rules! pick {
+        ($($n:literal)*) => {
+            match (rows, vectors) {
+                // SAFETY: promised by the caller.
+                $(($n, 1) => unsafe { tile::<L, $n, 1>(operands) },)*
+                // SAFETY: promised by the caller.
+                $(($n, 2) => unsafe { tile::<L, $n, 2>(operands) },)*
+                _ => unreachable!("a tile has at most {MOST_ROWS} rows and two vectors"),
+            }
+        };
+    }
+    pick!(1 2 3 4 5 6 7 8 9 10 11 12);
+}
+
+/// # Safety
+/// As [`pick`].
+#[inline(always)]
+unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Operands) {
+    let Operands { depth, a, b, b_stride, c, c_stride, resume } = operands;
+    let mut acc = [[L::splat(0.0); VECTORS]; ROWS];
+    if resume {
+        for (i, acc) in acc.iter_mut().enumerate() {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: promised by the caller.
+                *acc = unsafe { L::load(c.add(i * c_stride + v * L::WIDTH)) };
+            }
+        }
+    }
+    for p in 0..depth {
+        // SAFETY: promised by the caller.
+        let b: [L; VECTORS] = std::array::from_fn(|v| unsafe { L::load(b.add(p * b_stride + v * L::WIDTH)) });
+        for (i, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: promised by the caller.
+            let x = L::splat(unsafe { *a.add(p * ROWS + i) });
+            for (b, acc) in b.iter().zip(acc) {
+                *acc = x.fma(*b, *acc);
+            }
+        }
+    }
+    for (i, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            // SAFETY: promised by the caller.
+            unsafe { acc.store(c.add(i * c_stride + v * L::WIDTH)) };
+        }
+    }
+}
