@@ -96,8 +96,15 @@ fn the_order_of_a_chain_shows_in_its_bits() {
 fn products() {
     for case in 0..shapes() {
         let mut random = Random::new(100 + case);
-        let (tokens, inputs, outputs) =
-            (random.size(), random.size() * (1 + case as usize % 5 / 4 * 20), random.size());
+        let (mut tokens, mut inputs, mut outputs) = (random.size(), random.size(), random.size());
+        // Now and then a side that spans several blocks, groups or tasks.
+        match case % 16 {
+            3 => tokens *= 9,
+            7 => inputs *= 21,
+            11 => outputs *= 17,
+            15 => (tokens, inputs, outputs) = (tokens * 3, inputs * 13, outputs * 3),
+            _ => {}
+        }
         let (x, w, dy) =
             (random.values(tokens * inputs), random.values(outputs * inputs), random.values(tokens * outputs));
         let bias = random.values(outputs);
@@ -241,9 +248,17 @@ fn attention_forward_and_backward() {
             head_dim: 2 * (1 + random.word() as usize % 40),
         };
         let tokens = random.size();
-        let spans: Vec<Span> = random.rows(tokens).ranges.into_iter().map(Span::segment).collect();
+        // Short segments; one long one of several blocks; or, as with a cache, more keys than queries.
+        let (queries, spans) = match case % 3 {
+            0 => (tokens, random.rows(tokens).ranges.into_iter().map(Span::segment).collect()),
+            1 => (tokens, vec![Span::segment(0..tokens)]),
+            _ => {
+                let queries = 1 + random.word() as usize % tokens;
+                (queries, vec![Span { queries: 0..queries, keys: 0..tokens }])
+            }
+        };
         let (q, k) =
-            (random.values(tokens * heads.heads * heads.head_dim), random.values(tokens * kv_heads * heads.head_dim));
+            (random.values(queries * heads.heads * heads.head_dim), random.values(tokens * kv_heads * heads.head_dim));
         let (v, dy) = (random.values(k.len()), random.values(q.len()));
         let (o, statistics) = reference::attention::<Fused>(&q, &k, &v, &spans, heads);
         let (dq, dk, dv) = reference::attention_backward::<Fused>(&dy, &q, &k, &v, &o, &statistics, &spans, heads);

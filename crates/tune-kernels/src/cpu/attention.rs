@@ -1,15 +1,21 @@
-//! Causal attention within spans. Scores live in a buffer of a few rows; nothing of size tokens × tokens is kept.
+//! Causal attention within spans. Scores live in a buffer of a few queries; nothing of size tokens × tokens is kept.
 //!
-//! A task is one span and one key-value head; its queries are walked in order, with lanes over keys or features.
+//! A task is one span and one key-value head. It walks the queries of each head in blocks of as many as two vectors
+//! have lanes. Scores lie as `[key][query]`: lanes run over the queries of a block where a query's keys are reduced (maximum,
+//! sum), and over the features of a head where keys or queries are added up. What a query does not see takes part in
+//! no chain: tiles end at the first query's last key, and the few keys beyond it are added query by query.
 
-#![expect(unsafe_code, reason = "tasks write disjoint columns of shared outputs")]
+#![expect(unsafe_code, reason = "tiles are multiplied through pointers, and tasks write disjoint columns")]
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::head::{exponentials, maximum};
 use super::pointwise::{load, store};
+use super::product::{View, pack, tile};
 use super::{Level, Shared, dispatch};
-use crate::lanes::{Fma, Fused, Lanes};
+use crate::elementary::exp;
+use crate::lanes::Lanes;
 use crate::layout::Span;
 use crate::shapes::Heads;
 
@@ -22,85 +28,149 @@ struct Operands<'a> {
     heads: Heads,
 }
 
-impl Operands<'_> {
-    /// Query `token` of `head`, scaled.
-    fn query(&self, token: usize, head: usize, out: &mut [f32]) {
-        let Heads { heads, head_dim, .. } = self.heads;
-        let scale = self.heads.scale();
-        let q = &self.q[(token * heads + head) * head_dim..][..head_dim];
-        out.iter_mut().zip(q).for_each(|(out, q)| *out = q * scale);
-    }
+/// Rows `first..first + count` of one head of `x: [tokens, heads × head_dim]`.
+fn head_rows(x: &[f32], heads: usize, head_dim: usize, first: usize, head: usize) -> View<'_> {
+    View::strided(&x[(first * heads + head) * head_dim..], heads * head_dim)
+}
 
-    /// Keys (or values) of a span and key-value head: transposed `[head_dim][keys]`, so that lanes run over keys.
-    fn transposed(&self, x: &[f32], span: &Span, kv_head: usize) -> Vec<f32> {
-        let Heads { kv_heads, head_dim, .. } = self.heads;
-        let keys = span.keys.len();
-        let mut out = vec![0.0; keys * head_dim];
-        for (j, token) in span.keys.clone().enumerate() {
-            let x = &x[(token * kv_heads + kv_head) * head_dim..][..head_dim];
-            x.iter().enumerate().for_each(|(d, x)| out[d * keys + j] = *x);
-        }
-        out
+/// The rows as `[feature][lane]`, a row a lane, zeros beyond; each value times `scale` where there is one.
+#[inline(always)]
+fn columns_of<L: Lanes>(rows: View<'_>, count: usize, head_dim: usize, scale: Option<f32>, out: &mut [f32]) {
+    pack::panel::<L>(rows.transposed(), 0..count, 0..head_dim, 2 * L::WIDTH, out);
+    if let Some(scale) = scale {
+        out.iter_mut().for_each(|value| *value *= scale);
     }
 }
 
-/// `out[j] = chain over d of x[d] · columns[d][j]` for the first `out.len()` columns, with `stride` columns in all.
-#[inline(always)]
-fn row_by_columns<L: Lanes>(x: &[f32], columns: &[f32], stride: usize, out: &mut [f32]) {
-    let n = out.len();
-    let mut j = 0;
-    // Four vectors at a time, so that the latency of one chain is hidden by the others.
-    while j + 4 * L::WIDTH <= n {
-        let mut acc = [L::splat(0.0); 4];
-        for (d, x) in x.iter().enumerate() {
-            let column = &columns[d * stride + j..][..4 * L::WIDTH];
-            for (v, acc) in acc.iter_mut().enumerate() {
-                *acc = L::splat(*x).fma(load(&column[v * L::WIDTH..]), *acc);
+/// Keys or values of a task, in the orders in which tiles read them.
+struct Packed {
+    /// `[key][feature]`, padded to whole vectors.
+    rows: Vec<f32>,
+    /// Tiles of keys, each `[feature][key]`.
+    tiles: Vec<f32>,
+    tile_len: usize,
+    /// Features of a padded row.
+    width: usize,
+    head_dim: usize,
+}
+
+impl Packed {
+    #[inline(always)]
+    fn new<L: Lanes>(x: View<'_>, keys: usize, head_dim: usize, with_tiles: bool) -> Self {
+        let width = head_dim.next_multiple_of(L::WIDTH);
+        let mut rows = vec![0.0; keys * width];
+        pack::panel::<L>(x, 0..head_dim, 0..keys, width, &mut rows);
+        let tile_len = head_dim * L::TILE_ROWS + L::WIDTH;
+        let mut tiles = vec![0.0; if with_tiles { keys.div_ceil(L::TILE_ROWS) * tile_len } else { 0 }];
+        for (n, out) in tiles.chunks_exact_mut(tile_len).enumerate() {
+            let first = n * L::TILE_ROWS;
+            pack::tile::<L>(x, first..(first + L::TILE_ROWS).min(keys), 0..head_dim, out);
+        }
+        Self { rows, tiles, tile_len, width, head_dim }
+    }
+
+    /// `out[key][lane] = chain over features of key · column` for the first `count` of `keys`.
+    #[inline(always)]
+    fn by_columns<L: Lanes>(&self, keys: usize, count: usize, columns: &[f32], out: &mut [f32]) {
+        let lanes = 2 * L::WIDTH;
+        assert!(columns.len() >= self.head_dim * lanes && out.len() >= count * lanes && count <= keys, "sizes");
+        for (n, first) in (0..count).step_by(L::TILE_ROWS).enumerate() {
+            let stride = (keys - first).min(L::TILE_ROWS);
+            // SAFETY: a packed tile has `stride` keys a feature, columns and output were just checked.
+            unsafe {
+                let operands = tile::Operands {
+                    depth: self.head_dim,
+                    a: self.tiles[n * self.tile_len..][..self.head_dim * stride].as_ptr(),
+                    a_stride: stride,
+                    b: columns.as_ptr(),
+                    b_stride: lanes,
+                    c: out[first * lanes..].as_mut_ptr(),
+                    c_stride: lanes,
+                    resume: false,
+                };
+                tile::multiply::<L>((count - first).min(L::TILE_ROWS), lanes, operands);
             }
         }
-        for (v, acc) in acc.into_iter().enumerate() {
-            store(acc, &mut out[j + v * L::WIDTH..]);
-        }
-        j += 4 * L::WIDTH;
     }
-    while j < n {
-        let width = L::WIDTH.min(n - j);
-        let mut acc = L::splat(0.0);
-        for (d, x) in x.iter().enumerate() {
-            acc = L::splat(*x).fma(load(&columns[d * stride + j..][..width]), acc);
+
+    /// `out[query][feature] = chain over the visible keys of weights[key][query] · key`, for the queries of a block.
+    /// `shared` keys are visible to the first query, one more to each next one.
+    #[inline(always)]
+    fn weighted<L: Lanes>(&self, weights: &[f32], queries: usize, shared: usize, out: &mut [f32]) {
+        let lanes = 2 * L::WIDTH;
+        assert!(
+            weights.len() >= (shared + queries - 1) * lanes && self.rows.len() >= (shared + queries - 1) * self.width
+        );
+        for first in (0..queries).step_by(L::TILE_ROWS) {
+            let rows = first..(first + L::TILE_ROWS).min(queries);
+            let depth = shared + first;
+            let out = &mut out[rows.start * self.width..rows.end * self.width];
+            multiply_rows::<L>(depth, (&weights[first..], lanes), (&self.rows, self.width), out, false);
+            for (query, out) in rows.zip(out.chunks_exact_mut(self.width)) {
+                for key in depth..shared + query {
+                    add_weighted::<L>(weights[key * lanes + query], &self.rows[key * self.width..], out);
+                }
+            }
         }
-        store(acc, &mut out[j..j + width]);
-        j += width;
     }
 }
 
-/// `acc[d] = fma(weights[j], rows[j][d], acc[d])` for `j` ascending; row `j` starts at `j · stride`.
+/// `out[i][feature] = chain over p of a[p][i] · b[p][feature]`, going on from `out` where `resume` is set; all features
+/// of padded rows.
 #[inline(always)]
-fn add_weighted_rows<L: Lanes>(weights: &[f32], rows: &[f32], stride: usize, acc: &mut [f32]) {
-    let n = acc.len();
-    let mut d = 0;
-    while d + 4 * L::WIDTH <= n {
-        let mut sum: [L; 4] = std::array::from_fn(|v| load(&acc[d + v * L::WIDTH..]));
-        for (j, weight) in weights.iter().enumerate() {
-            let row = &rows[j * stride + d..][..4 * L::WIDTH];
-            for (v, sum) in sum.iter_mut().enumerate() {
-                *sum = L::splat(*weight).fma(load(&row[v * L::WIDTH..]), *sum);
-            }
+fn multiply_rows<L: Lanes>(
+    depth: usize,
+    (a, a_stride): (&[f32], usize),
+    (b, width): (&[f32], usize),
+    out: &mut [f32],
+    resume: bool,
+) {
+    let rows = out.len() / width;
+    assert!(depth == 0 || (a.len() >= (depth - 1) * a_stride + rows && b.len() >= depth * width), "sizes");
+    for feature in (0..width).step_by(2 * L::WIDTH) {
+        // SAFETY: the sizes were just checked; `width` is a whole number of vectors.
+        unsafe {
+            let operands = tile::Operands {
+                depth,
+                a: a.as_ptr(),
+                a_stride,
+                b: b[feature..].as_ptr(),
+                b_stride: width,
+                c: out[feature..].as_mut_ptr(),
+                c_stride: width,
+                resume,
+            };
+            tile::multiply::<L>(rows, (width - feature).min(2 * L::WIDTH), operands);
         }
-        for (v, sum) in sum.into_iter().enumerate() {
-            store(sum, &mut acc[d + v * L::WIDTH..]);
-        }
-        d += 4 * L::WIDTH;
     }
-    while d < n {
-        let width = L::WIDTH.min(n - d);
-        let mut sum = load::<L>(&acc[d..d + width]);
-        for (j, weight) in weights.iter().enumerate() {
-            sum = L::splat(*weight).fma(load(&rows[j * stride + d..][..width]), sum);
-        }
-        store(sum, &mut acc[d..d + width]);
-        d += width;
+}
+
+/// `out = fma(weight, row, out)`.
+#[inline(always)]
+fn add_weighted<L: Lanes>(weight: f32, row: &[f32], out: &mut [f32]) {
+    let weight = L::splat(weight);
+    for (out, row) in out.chunks_exact_mut(L::WIDTH).zip(row.chunks_exact(L::WIDTH)) {
+        store(weight.fma(load(row), load(out)), out);
     }
+}
+
+/// Two vectors of a row of lanes.
+#[inline(always)]
+fn pair<L: Lanes>(row: &[f32]) -> [L; 2] {
+    [load(&row[..L::WIDTH]), load(&row[L::WIDTH..])]
+}
+
+#[inline(always)]
+fn store_pair<L: Lanes>([low, high]: [L; 2], row: &mut [f32]) {
+    let (a, b) = row.split_at_mut(L::WIDTH);
+    store(low, a);
+    store(high, b);
+}
+
+/// The queries of a span in blocks: offsets within the span.
+fn blocks(span: &Span, lanes: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let queries = span.queries.len();
+    (0..queries).step_by(lanes).map(move |start| start..(start + lanes).min(queries))
 }
 
 /// Every (span, key-value head) pair.
@@ -130,33 +200,62 @@ pub fn attention(level: Level, q: &[f32], k: &[f32], v: &[f32], spans: &[Span], 
 #[inline(always)]
 fn forward_task<L: Lanes>(operands: Operands<'_>, span: &Span, kv_head: usize, out: Shared, stats: Shared) {
     let Heads { heads, kv_heads, head_dim } = operands.heads;
-    let keys = span.keys.len();
-    let columns = operands.transposed(operands.k, span, kv_head);
-    let values = &operands.v[(span.keys.start * kv_heads + kv_head) * head_dim..];
-    let mut query = vec![0.0; head_dim];
-    let mut weights = vec![0.0; keys];
-    let mut sum_of_values = vec![0.0; head_dim];
+    let (lanes, keys) = (2 * L::WIDTH, span.keys.len());
+    let of_span = |x| head_rows(x, kv_heads, head_dim, span.keys.start, kv_head);
+    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim, true);
+    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim, false);
+    let mut columns = vec![0.0; head_dim * lanes];
+    let mut weights = vec![0.0; keys * lanes];
+    let mut sums = vec![0.0; lanes * values.width];
     for head in kv_head * operands.heads.group()..(kv_head + 1) * operands.heads.group() {
-        for (offset, token) in span.queries.clone().enumerate() {
-            let weights = &mut weights[..span.visible(offset)];
-            operands.query(token, head, &mut query);
-            row_by_columns::<L>(&query, &columns, keys, weights);
-            let max = maximum::<L>(weights);
-            exponentials::<L>(weights, max);
-            let sum = weights.iter().fold(0.0, |acc, p| acc + p);
-            sum_of_values.fill(0.0);
-            add_weighted_rows::<L>(weights, values, kv_heads * head_dim, &mut sum_of_values);
-            let row = token * heads + head;
-            // SAFETY: spans do not share query tokens and a head belongs to one task, so each place is written once.
-            unsafe {
-                *stats.get().add(row * 2) = max;
-                *stats.get().add(row * 2 + 1) = sum;
-                for (d, value) in sum_of_values.iter().enumerate() {
-                    *out.get().add(row * head_dim + d) = value / sum;
+        for block in blocks(span, lanes) {
+            let (count, first) = (block.len(), span.queries.start + block.start);
+            let (shared, visible) = (span.visible(block.start), span.visible(block.end - 1));
+            let queries = head_rows(operands.q, heads, head_dim, first, head);
+            columns_of::<L>(queries, count, head_dim, Some(operands.heads.scale()), &mut columns);
+            packed_keys.by_columns::<L>(keys, visible, &columns, &mut weights);
+            let (max, sum) = softmax::<L>(&mut weights[..visible * lanes], shared);
+            values.weighted::<L>(&weights, count, shared, &mut sums);
+            for (lane, sums) in sums.chunks_exact(values.width).take(count).enumerate() {
+                let row = (first + lane) * heads + head;
+                // SAFETY: spans do not share query tokens and a head belongs to one task, so each place is written once.
+                unsafe {
+                    *stats.get().add(row * 2) = max[lane];
+                    *stats.get().add(row * 2 + 1) = sum[lane];
+                    for (d, value) in sums[..head_dim].iter().enumerate() {
+                        *out.get().add(row * head_dim + d) = value / sum[lane];
+                    }
                 }
             }
         }
     }
+}
+
+/// Replaces scores by `exp(score - maximum)` and gives each lane's maximum and sum. `shared` keys are visible to lane 0,
+/// one more to each next lane; what is not visible becomes 0, and adding that changes no sum.
+#[inline(always)]
+fn softmax<L: Lanes>(scores: &mut [f32], shared: usize) -> ([f32; 32], [f32; 32]) {
+    let lanes = 2 * L::WIDTH;
+    // Key `shared + r` is hidden from lanes 0 to r.
+    let hidden = |key: usize| if key < shared { 0 } else { (key - shared + 1).min(lanes) };
+    let mut max = [L::splat(f32::NEG_INFINITY); 2];
+    for (key, row) in scores.chunks_exact_mut(lanes).enumerate() {
+        row[..hidden(key)].fill(f32::NEG_INFINITY);
+        let score = pair::<L>(row);
+        max = [score[0].max(max[0]), score[1].max(max[1])];
+    }
+    let mut sum = [L::splat(0.0); 2];
+    for (key, row) in scores.chunks_exact_mut(lanes).enumerate() {
+        let score = pair::<L>(row);
+        store_pair([exp(score[0].sub(max[0])), exp(score[1].sub(max[1]))], row);
+        row[..hidden(key)].fill(0.0);
+        let weight = pair::<L>(row);
+        sum = [sum[0].add(weight[0]), sum[1].add(weight[1])];
+    }
+    let mut out = ([0.0; 32], [0.0; 32]);
+    store_pair(max, &mut out.0[..lanes]);
+    store_pair(sum, &mut out.1[..lanes]);
+    out
 }
 
 /// See [`crate::reference::attention_backward`].
@@ -200,54 +299,102 @@ fn backward_task<L: Lanes>(
     [dq, dk, dv]: [Shared; 3],
 ) {
     let Heads { heads, kv_heads, head_dim } = operands.heads;
-    let (keys, scale) = (span.keys.len(), operands.heads.scale());
-    let key_columns = operands.transposed(operands.k, span, kv_head);
-    let value_columns = operands.transposed(operands.v, span, kv_head);
-    let key_rows = &operands.k[(span.keys.start * kv_heads + kv_head) * head_dim..];
-    let mut d_keys = vec![0.0; keys * head_dim];
-    let mut d_values = vec![0.0; keys * head_dim];
-    let (mut query, mut d_query) = (vec![0.0; head_dim], vec![0.0; head_dim]);
-    let (mut p, mut ds) = (vec![0.0; keys], vec![0.0; keys]);
+    let (lanes, keys, scale) = (2 * L::WIDTH, span.keys.len(), operands.heads.scale());
+    let of_span = |x| head_rows(x, kv_heads, head_dim, span.keys.start, kv_head);
+    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim, true);
+    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim, true);
+    let width = values.width;
+    let (mut d_keys, mut d_values) = (vec![0.0; keys * width], vec![0.0; keys * width]);
+    let columns = || vec![0.0; head_dim * lanes];
+    let (mut query_columns, mut d_out_columns, mut out_columns) = (columns(), columns(), columns());
+    let block_rows = || vec![0.0; lanes * width];
+    let (mut query_rows, mut d_out_rows, mut d_query) = (block_rows(), block_rows(), block_rows());
+    let (mut p, mut ds) = (vec![0.0; keys * lanes], vec![0.0; keys * lanes]);
     for head in kv_head * operands.heads.group()..(kv_head + 1) * operands.heads.group() {
-        for (offset, token) in span.queries.clone().enumerate() {
-            let row = token * heads + head;
-            let (max, sum) = (saved.statistics[row * 2], saved.statistics[row * 2 + 1]);
-            let d_out = &saved.d_output[row * head_dim..][..head_dim];
-            let out = &saved.output[row * head_dim..][..head_dim];
-            let dot = d_out.iter().zip(out).fold(0.0, |acc, (d, o)| Fused::fma(*d, *o, acc));
-            let visible = span.visible(offset);
-            let (p, ds) = (&mut p[..visible], &mut ds[..visible]);
-            operands.query(token, head, &mut query);
-            row_by_columns::<L>(&query, &key_columns, keys, p);
-            exponentials::<L>(p, max);
-            row_by_columns::<L>(d_out, &value_columns, keys, ds);
-            for i in (0..visible).step_by(L::WIDTH) {
-                let weight = load::<L>(&p[i..]).div(L::splat(sum));
-                store(weight.mul(load::<L>(&ds[i..]).sub(L::splat(dot))), &mut ds[i..]);
-                store(weight, &mut p[i..]);
+        for block in blocks(span, lanes) {
+            let (count, first) = (block.len(), span.queries.start + block.start);
+            let (shared, visible) = (span.visible(block.start), span.visible(block.end - 1));
+            let of_block = |x| head_rows(x, heads, head_dim, first, head);
+            columns_of::<L>(of_block(operands.q), count, head_dim, Some(scale), &mut query_columns);
+            columns_of::<L>(of_block(saved.d_output), count, head_dim, None, &mut d_out_columns);
+            columns_of::<L>(of_block(saved.output), count, head_dim, None, &mut out_columns);
+            pack::panel::<L>(of_block(operands.q), 0..head_dim, 0..count, width, &mut query_rows);
+            query_rows.iter_mut().for_each(|value| *value *= scale);
+            pack::panel::<L>(of_block(saved.d_output), 0..head_dim, 0..count, width, &mut d_out_rows);
+            packed_keys.by_columns::<L>(keys, visible, &query_columns, &mut p);
+            values.by_columns::<L>(keys, visible, &d_out_columns, &mut ds);
+            let (mut max, mut sum) = ([0.0; 32], [1.0; 32]);
+            for lane in 0..count {
+                let row = (first + lane) * heads + head;
+                (max[lane], sum[lane]) = (saved.statistics[row * 2], saved.statistics[row * 2 + 1]);
             }
-            d_query.fill(0.0);
-            add_weighted_rows::<L>(ds, key_rows, kv_heads * head_dim, &mut d_query);
-            for (((d_key, d_value), ds), p) in
-                d_keys.chunks_exact_mut(head_dim).zip(d_values.chunks_exact_mut(head_dim)).zip(ds.iter()).zip(p.iter())
-            {
-                add_weighted_rows::<L>(&[*ds], &query, head_dim, d_key);
-                add_weighted_rows::<L>(&[*p], d_out, head_dim, d_value);
+            let dot = dots::<L>(&d_out_columns, &out_columns);
+            score_gradients::<L>(&mut p[..visible * lanes], &mut ds[..visible * lanes], &max, &sum, dot);
+            packed_keys.weighted::<L>(&ds, count, shared, &mut d_query);
+            for (lane, d_query) in d_query.chunks_exact(width).take(count).enumerate() {
+                let place = ((first + lane) * heads + head) * head_dim;
+                for (d, value) in d_query[..head_dim].iter().enumerate() {
+                    // SAFETY: spans do not share query tokens and a head belongs to one task.
+                    unsafe { *dq.get().add(place + d) = value * scale };
+                }
             }
-            for (d, value) in d_query.iter().enumerate() {
-                // SAFETY: spans do not share query tokens and a head belongs to one task.
-                unsafe { *dq.get().add(row * head_dim + d) = value * scale };
-            }
+            add_queries::<L>(&ds, &query_rows, count, shared, &mut d_keys);
+            add_queries::<L>(&p, &d_out_rows, count, shared, &mut d_values);
         }
     }
     for (j, token) in span.keys.clone().enumerate() {
+        let place = (token * kv_heads + kv_head) * head_dim;
         for d in 0..head_dim {
-            let place = (token * kv_heads + kv_head) * head_dim + d;
             // SAFETY: spans do not share key tokens and a key-value head belongs to one task.
             unsafe {
-                *dk.get().add(place) = d_keys[j * head_dim + d];
-                *dv.get().add(place) = d_values[j * head_dim + d];
+                *dk.get().add(place + d) = d_keys[j * width + d];
+                *dv.get().add(place + d) = d_values[j * width + d];
             }
+        }
+    }
+}
+
+/// Each lane's chain over features of `a · b`.
+#[inline(always)]
+fn dots<L: Lanes>(a: &[f32], b: &[f32]) -> [L; 2] {
+    let lanes = 2 * L::WIDTH;
+    let mut acc = [L::splat(0.0); 2];
+    for (a, b) in a.chunks_exact(lanes).zip(b.chunks_exact(lanes)) {
+        let (a, b) = (pair::<L>(a), pair::<L>(b));
+        acc = [a[0].fma(b[0], acc[0]), a[1].fma(b[1], acc[1])];
+    }
+    acc
+}
+
+/// Scores in `p` become weights `exp(score - max) / sum`; what `ds` holds, the weights' gradients, becomes that of the scores:
+/// `weight · (gradient - dot)`.
+#[inline(always)]
+fn score_gradients<L: Lanes>(p: &mut [f32], ds: &mut [f32], max: &[f32], sum: &[f32], dot: [L; 2]) {
+    let lanes = 2 * L::WIDTH;
+    let (max, sum) = (pair::<L>(&max[..lanes]), pair::<L>(&sum[..lanes]));
+    for (p, ds) in p.chunks_exact_mut(lanes).zip(ds.chunks_exact_mut(lanes)) {
+        let (score, gradient) = (pair::<L>(p), pair::<L>(ds));
+        let weight: [L; 2] = std::array::from_fn(|v| exp(score[v].sub(max[v])).div(sum[v]));
+        store_pair(std::array::from_fn(|v| weight[v].mul(gradient[v].sub(dot[v]))), ds);
+        store_pair(weight, p);
+    }
+}
+
+/// `acc[key] = chain over the queries that see it of weights[key][query] · rows[query]`, going on from `acc`.
+#[inline(always)]
+fn add_queries<L: Lanes>(weights: &[f32], rows: &[f32], queries: usize, shared: usize, acc: &mut [f32]) {
+    let (lanes, width) = (2 * L::WIDTH, rows.len() / (2 * L::WIDTH));
+    let mut buffer = [0.0_f32; tile::MOST_ROWS * tile::MOST_LANES + 16];
+    for first in (0..shared).step_by(L::TILE_ROWS) {
+        let keys = first..(first + L::TILE_ROWS).min(shared);
+        pack::tile::<L>(View::rows(weights, lanes), keys.clone(), 0..queries, &mut buffer);
+        let acc = &mut acc[keys.start * width..keys.end * width];
+        multiply_rows::<L>(queries, (&buffer, keys.len()), (rows, width), acc, true);
+    }
+    // Key `shared + r` is seen from query `r + 1` on.
+    for key in shared..shared + queries - 1 {
+        for query in key - shared + 1..queries {
+            add_weighted::<L>(weights[key * lanes + query], &rows[query * width..], &mut acc[key * width..][..width]);
         }
     }
 }

@@ -8,9 +8,9 @@
 
 #![expect(unsafe_code, reason = "the inner loop of the whole tool reads and writes through pointers")]
 
-mod pack;
+pub(super) mod pack;
 mod scratch;
-mod tile;
+pub(super) mod tile;
 
 use std::ops::Range;
 
@@ -33,6 +33,12 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn rows(data: &'a [f32], columns: usize) -> Self {
         Self { data, row_stride: columns, column_stride: 1 }
+    }
+
+    /// A matrix whose rows start `row_stride` elements apart.
+    #[must_use]
+    pub fn strided(data: &'a [f32], row_stride: usize) -> Self {
+        Self { data, row_stride, column_stride: 1 }
     }
 
     /// The same memory, rows and columns exchanged.
@@ -226,6 +232,7 @@ fn group<L: Lanes>(
                     let operands = tile::Operands {
                         depth: steps.len(),
                         a: a.as_ptr(),
+                        a_stride: rows.len(),
                         b: b.as_ptr(),
                         b_stride,
                         c: c.get().add(rows.start * stride + columns.start),

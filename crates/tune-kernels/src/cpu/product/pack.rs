@@ -8,7 +8,7 @@ use crate::lanes::Lanes;
 /// Rows `rows` and steps `steps` of `a`, as `[step][row]`. `out` has room for one more vector, whose content is of no
 /// meaning.
 #[inline(always)]
-pub(super) fn tile<L: Lanes>(a: View<'_>, rows: Range<usize>, steps: Range<usize>, out: &mut [f32]) {
+pub(in crate::cpu) fn tile<L: Lanes>(a: View<'_>, rows: Range<usize>, steps: Range<usize>, out: &mut [f32]) {
     let (count, depth) = (rows.len(), steps.len());
     assert!(out.len() >= count * depth + L::WIDTH, "room for a tile");
     if a.row_stride == 1 && count == L::TILE_ROWS {
@@ -40,7 +40,13 @@ pub(super) fn tile<L: Lanes>(a: View<'_>, rows: Range<usize>, steps: Range<usize
 
 /// Columns `columns` and steps `steps` of `b`, as `[step][lane]` with `lanes` a step; zeros beyond the columns.
 #[inline(always)]
-pub(super) fn panel<L: Lanes>(b: View<'_>, columns: Range<usize>, steps: Range<usize>, lanes: usize, out: &mut [f32]) {
+pub(in crate::cpu) fn panel<L: Lanes>(
+    b: View<'_>,
+    columns: Range<usize>,
+    steps: Range<usize>,
+    lanes: usize,
+    out: &mut [f32],
+) {
     let (count, depth) = (columns.len(), steps.len());
     assert!(out.len() >= depth * lanes && count <= lanes && lanes.is_multiple_of(L::WIDTH), "room for a panel");
     if b.column_stride == 1 {

@@ -3,31 +3,32 @@
 use crate::lanes::Lanes;
 
 /// Most rows that any level's tile has.
-pub(super) const MOST_ROWS: usize = 12;
+pub(in crate::cpu) const MOST_ROWS: usize = 12;
 /// Most values that two vectors of any level hold.
-pub(super) const MOST_LANES: usize = 32;
+pub(in crate::cpu) const MOST_LANES: usize = 32;
 
-/// Where a tile's operands lie. `a` is packed, `[depth][rows]`; row `p` of `b` starts at `p · b_stride`, row `i` of `c` at
-/// `i · c_stride`.
+/// Where a tile's operands lie: element `(i, p)` of `a` at `p · a_stride + i`, row `p` of `b` at `p · b_stride`, row `i` of
+/// `c` at `i · c_stride`.
 #[derive(Clone, Copy)]
-pub(super) struct Operands {
-    pub(super) depth: usize,
-    pub(super) a: *const f32,
-    pub(super) b: *const f32,
-    pub(super) b_stride: usize,
-    pub(super) c: *mut f32,
-    pub(super) c_stride: usize,
+pub(in crate::cpu) struct Operands {
+    pub(in crate::cpu) depth: usize,
+    pub(in crate::cpu) a: *const f32,
+    pub(in crate::cpu) a_stride: usize,
+    pub(in crate::cpu) b: *const f32,
+    pub(in crate::cpu) b_stride: usize,
+    pub(in crate::cpu) c: *mut f32,
+    pub(in crate::cpu) c_stride: usize,
     /// Whether the chains go on from what `c` holds, instead of starting at 0.
-    pub(super) resume: bool,
+    pub(in crate::cpu) resume: bool,
 }
 
 /// `c[i] = fma(a[p][i], b[p], c[i])` for `p` ascending, for `rows` rows of `columns` outputs.
 ///
 /// # Safety
-/// `a` holds `depth · rows` values. Each of the `depth` rows of `b` can be read for the vectors that cover `columns`.
+/// `rows` values of `a` can be read at each of `depth` steps. Each of the `depth` rows of `b` can be read for the vectors that cover `columns`.
 /// `c` has `columns` values in each row, which nothing else reads or writes meanwhile.
 #[inline(always)]
-pub(super) unsafe fn multiply<L: Lanes>(rows: usize, columns: usize, operands: Operands) {
+pub(in crate::cpu) unsafe fn multiply<L: Lanes>(rows: usize, columns: usize, operands: Operands) {
     let vectors = columns.div_ceil(L::WIDTH);
     if columns == vectors * L::WIDTH {
         // SAFETY: promised by the caller; the columns fill the vectors.
@@ -75,7 +76,7 @@ unsafe fn pick<L: Lanes>(rows: usize, vectors: usize, operands: Operands) {
 /// As [`pick`].
 #[inline(always)]
 unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Operands) {
-    let Operands { depth, a, b, b_stride, c, c_stride, resume } = operands;
+    let Operands { depth, a, a_stride, b, b_stride, c, c_stride, resume } = operands;
     let mut acc = [[L::splat(0.0); VECTORS]; ROWS];
     if resume {
         for (i, acc) in acc.iter_mut().enumerate() {
@@ -90,7 +91,7 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Oper
         let b: [L; VECTORS] = std::array::from_fn(|v| unsafe { L::load(b.add(p * b_stride + v * L::WIDTH)) });
         for (i, acc) in acc.iter_mut().enumerate() {
             // SAFETY: promised by the caller.
-            let x = L::splat(unsafe { *a.add(p * ROWS + i) });
+            let x = L::splat(unsafe { *a.add(p * a_stride + i) });
             for (b, acc) in b.iter().zip(acc) {
                 *acc = x.fma(*b, *acc);
             }
