@@ -374,8 +374,8 @@ fn score_gradients<L: Lanes>(p: &mut [f32], ds: &mut [f32], max: &[f32], sum: &[
     let (max, sum) = (pair::<L>(&max[..lanes]), pair::<L>(&sum[..lanes]));
     for (p, ds) in p.chunks_exact_mut(lanes).zip(ds.chunks_exact_mut(lanes)) {
         let (score, gradient) = (pair::<L>(p), pair::<L>(ds));
-        let weight: [L; 2] = std::array::from_fn(|v| exp(score[v].sub(max[v])).div(sum[v]));
-        store_pair(std::array::from_fn(|v| weight[v].mul(gradient[v].sub(dot[v]))), ds);
+        let weight = [exp(score[0].sub(max[0])).div(sum[0]), exp(score[1].sub(max[1])).div(sum[1])];
+        store_pair([weight[0].mul(gradient[0].sub(dot[0])), weight[1].mul(gradient[1].sub(dot[1]))], ds);
         store_pair(weight, p);
     }
 }

@@ -86,8 +86,11 @@ macro_rules! lanes {
                 debug_assert!(rows <= Self::WIDTH, "a block has at most WIDTH rows");
                 // SAFETY: see above, and promised by the caller.
                 unsafe {
-                    let read = |r: usize| if r < rows { $loadu(from.add(r * from_stride)) } else { $set1(0.0) };
-                    for (c, row) in $transpose(std::array::from_fn(read)).into_iter().enumerate() {
+                    let mut block = [$set1(0.0); $width];
+                    for (r, block) in block.iter_mut().enumerate().take(rows) {
+                        *block = $loadu(from.add(r * from_stride));
+                    }
+                    for (c, row) in $transpose(block).into_iter().enumerate() {
                         $storeu(to.add(c * to_stride), row);
                     }
                 }

@@ -87,13 +87,16 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Oper
         }
     }
     for p in 0..depth {
-        // SAFETY: promised by the caller.
-        let b: [L; VECTORS] = std::array::from_fn(|v| unsafe { L::load(b.add(p * b_stride + v * L::WIDTH)) });
+        let mut row = [L::splat(0.0); VECTORS];
+        for (v, row) in row.iter_mut().enumerate() {
+            // SAFETY: promised by the caller.
+            *row = unsafe { L::load(b.add(p * b_stride + v * L::WIDTH)) };
+        }
         for (i, acc) in acc.iter_mut().enumerate() {
             // SAFETY: promised by the caller.
             let x = L::splat(unsafe { *a.add(p * a_stride + i) });
-            for (b, acc) in b.iter().zip(acc) {
-                *acc = x.fma(*b, *acc);
+            for (row, acc) in row.iter().zip(acc) {
+                *acc = x.fma(*row, *acc);
             }
         }
     }
