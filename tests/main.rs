@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod bench;
 mod documents;
 mod golden;
 mod peft;

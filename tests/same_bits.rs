@@ -87,6 +87,15 @@ fn the_split_into_micro_batches_does_not_matter() {
     assert_ne!(claim_id(&world.path("8x1")), claim_id(&world.path("4x1")));
 }
 
+/// What is computed again for the backward pass is what was there before, dropout included.
+#[test]
+fn gradient_checkpointing_does_not_matter() {
+    let world = World::new();
+    world.train("kept", &[]);
+    world.train("recomputed", &["gradient_checkpointing=true"]);
+    assert_same(&world, "kept", "recomputed");
+}
+
 /// The profile changes how the compiler optimises, and must not change what is computed.
 #[test]
 fn debug_and_release_builds_agree() {

@@ -8,6 +8,7 @@ use crate::backend::{CrossEntropy, Gradients, KernelBackend, LoraBranch, LoraGra
 use crate::cpu::linear::Branch;
 use crate::cpu::{Level, attention, head, linear, pointwise};
 use crate::layout::{Rows, Span};
+use crate::profile::{Operation, timed};
 use crate::shapes::{AdamW, Dropout, Heads};
 
 /// The contiguous storage of a tensor.
@@ -50,10 +51,10 @@ impl KernelBackend for Flex {
         assert_eq!(inputs, w_inputs, "linear: inputs of x and w");
         let bias = bias.map(Host::new);
         let bias = bias.as_ref().map(Host::slice);
-        tensor(
-            linear::linear(Level::current(), Host::new(x).slice(), Host::new(w).slice(), bias, inputs, outputs),
-            [tokens, outputs],
-        )
+        let y = timed(Operation::LinearForward, || {
+            linear::linear(Level::current(), Host::new(x).slice(), Host::new(w).slice(), bias, inputs, outputs)
+        });
+        tensor(y, [tokens, outputs])
     }
 
     fn linear_lora(
@@ -86,13 +87,15 @@ impl KernelBackend for Flex {
     fn linear_input_gradient(dy: &Tensor<Self, 2>, w: &Tensor<Self, 2>) -> Tensor<Self, 2> {
         let ([tokens, outputs], [w_outputs, inputs]) = (dy.dims(), w.dims());
         assert_eq!(outputs, w_outputs, "linear_input_gradient: outputs of dy and w");
-        let dx = linear::linear_input_gradient(
-            Level::current(),
-            Host::new(dy).slice(),
-            Host::new(w).slice(),
-            inputs,
-            outputs,
-        );
+        let dx = timed(Operation::LinearBackward, || {
+            linear::linear_input_gradient(
+                Level::current(),
+                Host::new(dy).slice(),
+                Host::new(w).slice(),
+                inputs,
+                outputs,
+            )
+        });
         tensor(dx, [tokens, inputs])
     }
 
@@ -101,7 +104,7 @@ impl KernelBackend for Flex {
         assert_eq!(tokens, x_tokens, "linear_weight_gradient: tokens of dy and x");
         let (dy, x) = (Host::new(dy), Host::new(x));
         let one = |row| linear::linear_weight_gradient(Level::current(), dy.slice(), x.slice(), inputs, outputs, row);
-        rows.ranges.iter().map(|row| tensor(one(row), [outputs, inputs])).collect()
+        timed(Operation::WeightGradient, || rows.ranges.iter().map(|row| tensor(one(row), [outputs, inputs])).collect())
     }
 
     fn bias_gradient(dy: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 1>> {
@@ -144,7 +147,9 @@ impl KernelBackend for Flex {
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
         let [tokens, features] = x.dims();
         assert_eq!([features], w.dims(), "rms_norm: shape of w");
-        let (y, roots) = pointwise::rms_norm(Level::current(), Host::new(x).slice(), Host::new(w).slice(), epsilon);
+        let (y, roots) = timed(Operation::Norm, || {
+            pointwise::rms_norm(Level::current(), Host::new(x).slice(), Host::new(w).slice(), epsilon)
+        });
         (tensor(y, [tokens, features]), tensor(roots, [tokens]))
     }
 
@@ -156,10 +161,10 @@ impl KernelBackend for Flex {
     ) -> Tensor<Self, 2> {
         assert_eq!(dy.dims(), x.dims(), "rms_norm_input_gradient: shapes of dy and x");
         let (dy, host, w, roots) = (Host::new(dy), Host::new(x), Host::new(w), Host::new(reciprocal_roots));
-        tensor(
-            pointwise::rms_norm_input_gradient(Level::current(), dy.slice(), host.slice(), w.slice(), roots.slice()),
-            x.dims(),
-        )
+        let dx = timed(Operation::Norm, || {
+            pointwise::rms_norm_input_gradient(Level::current(), dy.slice(), host.slice(), w.slice(), roots.slice())
+        });
+        tensor(dx, x.dims())
     }
 
     fn rms_norm_weight_gradient(
@@ -187,10 +192,10 @@ impl KernelBackend for Flex {
         assert_eq!(tokens, positions.len(), "rope: one position a token");
         assert!(positions.iter().all(|p| (*p as usize) < table), "rope: positions within the tables");
         let (host, cos, sin) = (Host::new(x), Host::new(cos), Host::new(sin));
-        tensor(
-            pointwise::rope(Level::current(), host.slice(), positions, cos.slice(), sin.slice(), 2 * half, inverse),
-            x.dims(),
-        )
+        let y = timed(Operation::Rope, || {
+            pointwise::rope(Level::current(), host.slice(), positions, cos.slice(), sin.slice(), 2 * half, inverse)
+        });
+        tensor(y, x.dims())
     }
 
     fn attention(
@@ -214,8 +219,9 @@ impl KernelBackend for Flex {
             "attention: spans within the tensors"
         );
         let (q, k, v) = (Host::new(q), Host::new(k), Host::new(v));
-        let (output, statistics) =
-            attention::attention(Level::current(), q.slice(), k.slice(), v.slice(), spans, heads);
+        let (output, statistics) = timed(Operation::AttentionForward, || {
+            attention::attention(Level::current(), q.slice(), k.slice(), v.slice(), spans, heads)
+        });
         (tensor(output, [tokens, features]), tensor(statistics, [tokens, heads.heads * 2]))
     }
 
@@ -237,23 +243,27 @@ impl KernelBackend for Flex {
         let (q_dims, k_dims) = (q.dims(), k.dims());
         let (d_output, q, k, v) = (Host::new(d_output), Host::new(q), Host::new(k), Host::new(v));
         let (output, statistics) = (Host::new(output), Host::new(statistics));
-        let (dq, dk, dv) = attention::attention_backward(
-            Level::current(),
-            d_output.slice(),
-            q.slice(),
-            k.slice(),
-            v.slice(),
-            output.slice(),
-            statistics.slice(),
-            spans,
-            heads,
-        );
+        let (dq, dk, dv) = timed(Operation::AttentionBackward, || {
+            attention::attention_backward(
+                Level::current(),
+                d_output.slice(),
+                q.slice(),
+                k.slice(),
+                v.slice(),
+                output.slice(),
+                statistics.slice(),
+                spans,
+                heads,
+            )
+        });
         (tensor(dq, q_dims), tensor(dk, k_dims), tensor(dv, k_dims))
     }
 
     fn swiglu(gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2> {
         assert_eq!(gate.dims(), up.dims(), "swiglu: shapes of gate and up");
-        tensor(pointwise::swiglu(Level::current(), Host::new(gate).slice(), Host::new(up).slice()), gate.dims())
+        let (g, u) = (Host::new(gate), Host::new(up));
+        let y = timed(Operation::SwiGlu, || pointwise::swiglu(Level::current(), g.slice(), u.slice()));
+        tensor(y, gate.dims())
     }
 
     fn swiglu_backward(
@@ -263,26 +273,25 @@ impl KernelBackend for Flex {
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
         assert_eq!((dy.dims(), gate.dims()), (up.dims(), up.dims()), "swiglu_backward: shapes");
         let dims = gate.dims();
-        let (d_gate, d_up) = pointwise::swiglu_backward(
-            Level::current(),
-            Host::new(dy).slice(),
-            Host::new(gate).slice(),
-            Host::new(up).slice(),
-        );
+        let (dy, gate, up) = (Host::new(dy), Host::new(gate), Host::new(up));
+        let (d_gate, d_up) = timed(Operation::SwiGlu, || {
+            pointwise::swiglu_backward(Level::current(), dy.slice(), gate.slice(), up.slice())
+        });
         (tensor(d_gate, dims), tensor(d_up, dims))
     }
 
     fn embedding(table: &Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2> {
         let [vocabulary, features] = table.dims();
         assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "embedding: ids within the vocabulary");
-        tensor(head::embedding(Host::new(table).slice(), ids, features), [ids.len(), features])
+        let rows = timed(Operation::Embedding, || head::embedding(Host::new(table).slice(), ids, features));
+        tensor(rows, [ids.len(), features])
     }
 
     fn embedding_gradient(dy: &Tensor<Self, 2>, ids: &[u32], vocabulary: usize, rows: &Rows) -> Vec<Tensor<Self, 2>> {
         let [_, features] = dy.dims();
         let dy = Host::new(dy);
         let one = |row| crate::reference::embedding_gradient(dy.slice(), ids, features, vocabulary, row);
-        rows.ranges.iter().map(|row| tensor(one(row), [vocabulary, features])).collect()
+        timed(Operation::Embedding, || rows.ranges.iter().map(|row| tensor(one(row), [vocabulary, features])).collect())
     }
 
     fn cross_entropy(
@@ -300,8 +309,9 @@ impl KernelBackend for Flex {
         );
         assert!(targets.is_sorted_by(|a, b| a.position < b.position), "cross_entropy: targets in order");
         let (x, w) = (Host::new(x), Host::new(w));
-        let (losses, dx, dw) =
-            head::cross_entropy(Level::current(), x.slice(), w.slice(), features, targets, rows, gradients);
+        let (losses, dx, dw) = timed(Operation::Head, || {
+            head::cross_entropy(Level::current(), x.slice(), w.slice(), features, targets, rows, gradients)
+        });
         CrossEntropy {
             losses,
             input_gradient: dx.map(|dx| tensor(dx, [tokens, features])),
@@ -319,11 +329,17 @@ impl KernelBackend for Flex {
         let dims = parameter.dims();
         assert_eq!((dims, dims, dims), (first_moment.dims(), second_moment.dims(), gradient.dims()), "adamw: shapes");
         let (mut p, mut m, mut v) = (into_values(parameter), into_values(first_moment), into_values(second_moment));
-        pointwise::adamw(Level::current(), &mut p, &mut m, &mut v, Host::new(gradient).slice(), scalars);
+        let gradient = Host::new(gradient);
+        timed(Operation::Optimizer, || {
+            pointwise::adamw(Level::current(), &mut p, &mut m, &mut v, gradient.slice(), scalars);
+        });
         [tensor(p, dims), tensor(m, dims), tensor(v, dims)]
     }
 
     fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32> {
-        pointwise::row_sums_of_squares(Level::current(), Host::new(x).slice(), columns(&x.dims()))
+        let host = Host::new(x);
+        timed(Operation::Optimizer, || {
+            pointwise::row_sums_of_squares(Level::current(), host.slice(), columns(&x.dims()))
+        })
     }
 }

@@ -7,7 +7,8 @@
 //! - [`backend`]: the operations as an extension of burn's `Backend`, which models are written against
 //!
 //! Beside them: [`elementary`] (exp and log), [`philox`] (random numbers without state), [`layout`] (rows and segments
-//! of a micro-batch), [`tree`] (the order in which the gradients of rows are added), [`shapes`] (argument structs).
+//! of a micro-batch), [`tree`] (the order in which the gradients of rows are added), [`shapes`] (argument structs),
+//! [`profile`] (where the time goes).
 //!
 //! Nothing here calls a platform's math library, and no order of additions depends on the machine.
 
@@ -19,6 +20,7 @@ mod flex;
 pub mod lanes;
 pub mod layout;
 pub mod philox;
+pub mod profile;
 pub mod reference;
 pub mod shapes;
 pub mod tree;

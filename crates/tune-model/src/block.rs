@@ -85,6 +85,23 @@ pub(crate) struct Saved<B: KernelBackend> {
     h: [Option<Tensor<B, 2>>; 7],
 }
 
+/// What is kept of a block between its forward and its backward pass.
+#[derive(Debug)]
+pub(crate) enum Kept<B: KernelBackend> {
+    /// All that the backward pass needs.
+    Saved(Box<Saved<B>>),
+    /// The input, from which [`Block::restore`] computes the rest again, and the last layer's `dropout(x) · Aᵀ`: it is
+    /// small, and without it the last product would have to be repeated.
+    Input { x: Tensor<B, 2>, down: Option<Tensor<B, 2>> },
+}
+
+impl<B: KernelBackend> Saved<B> {
+    /// Lets go of what can be computed again.
+    pub(crate) fn shrink(mut self) -> Kept<B> {
+        Kept::Input { x: self.x, down: self.h[DOWN].take() }
+    }
+}
+
 impl<B: KernelBackend> Block<B> {
     /// `x: [tokens, hidden]` to the same shape.
     pub(crate) fn forward(
@@ -95,6 +112,41 @@ impl<B: KernelBackend> Block<B> {
         shared: &Shared<B>,
         pass: &Pass<'_>,
     ) -> (Tensor<B, 2>, Saved<B>) {
+        let mut saved = self.interior(x, positions, spans, shared, pass);
+        let activation = B::swiglu(&saved.gate, &saved.up);
+        let (down, branch) = self.linears[DOWN].forward(&activation, pass.rows, pass.mode);
+        saved.h[DOWN] = branch;
+        (saved.middle.clone() + down, saved)
+    }
+
+    /// What the backward pass needs, from what was kept: the same bits, for the same operations made them.
+    pub(crate) fn restore(
+        &self,
+        kept: Kept<B>,
+        positions: &[u32],
+        spans: &[Span],
+        shared: &Shared<B>,
+        pass: &Pass<'_>,
+    ) -> Saved<B> {
+        match kept {
+            Kept::Saved(saved) => *saved,
+            Kept::Input { x, down } => {
+                let mut saved = self.interior(x, positions, spans, shared, pass);
+                saved.h[DOWN] = down;
+                saved
+            }
+        }
+    }
+
+    /// Everything up to the activation of the feed-forward part.
+    fn interior(
+        &self,
+        x: Tensor<B, 2>,
+        positions: &[u32],
+        spans: &[Span],
+        shared: &Shared<B>,
+        pass: &Pass<'_>,
+    ) -> Saved<B> {
         let mut h: [Option<Tensor<B, 2>>; 7] = [const { None }; 7];
         let mut linear = |index: usize, x: &Tensor<B, 2>| {
             let (y, branch) = self.linears[index].forward(x, pass.rows, pass.mode);
@@ -110,8 +162,7 @@ impl<B: KernelBackend> Block<B> {
         let (normed, post_roots) = B::rms_norm(&middle, &self.post_norm, shared.epsilon);
         let gate = linear(GATE, &normed);
         let up = linear(UP, &normed);
-        let y = middle.clone() + linear(DOWN, &B::swiglu(&gate, &up));
-        (y, Saved { x, input_roots, q, k, v, attended, statistics, middle, post_roots, gate, up, h })
+        Saved { x, input_roots, q, k, v, attended, statistics, middle, post_roots, gate, up, h }
     }
 
     /// Gradient of the block's input where `input` is set; those of what is trained go to `sink`.

@@ -5,7 +5,7 @@
 //! - [`adapter`]: which layers get a LoRA branch, and what it starts as
 //! - [`batch`]: rows as a flat list of tokens
 //! - `generate`: greedy answers with a cache
-//! - [`rope`]: position tables; [`memory`]: an estimate for `tune plan`
+//! - [`rope`]: position tables; [`memory`]: an estimate for `tune plan`; [`work`]: operations of a step
 //!
 //! Every operation whose value reaches a result is one of `tune_kernels::KernelBackend`, or an elementwise addition.
 
@@ -19,6 +19,7 @@ pub mod linear;
 pub mod memory;
 pub mod model;
 pub mod rope;
+pub mod work;
 
 pub use adapter::{LoraSpec, expand_targets};
 pub use batch::{Batch, RowView};
@@ -26,3 +27,4 @@ pub use error::ModelError;
 pub use linear::{GradientSink, Mode};
 pub use memory::{MemoryEstimate, estimate};
 pub use model::{HostTensors, Model};
+pub use work::{WeightProducts, weight_products};

@@ -12,7 +12,7 @@ use tune_schema::seed::{Seed, streams};
 
 use crate::adapter::{LoraSpec, expand_targets, fresh};
 use crate::base::{BaseModel, ModelConfig};
-use crate::block::{Block, LINEARS, Saved, Shared, linear_shapes};
+use crate::block::{Block, Kept, LINEARS, Saved, Shared, linear_shapes};
 use crate::linear::{GradientSink, Linear, Mode, Pass, as_matrices, lora_a_name, lora_b_name};
 use crate::{Batch, ModelError, rope};
 
@@ -32,6 +32,7 @@ pub struct Model<B: KernelBackend> {
     pub(crate) head: Option<Tensor<B, 2>>,
     pub(crate) shared: Shared<B>,
     train_weights: bool,
+    gradient_checkpointing: bool,
     device: B::Device,
 }
 
@@ -136,6 +137,7 @@ impl<B: KernelBackend> Model<B> {
             head,
             shared,
             train_weights: false,
+            gradient_checkpointing: false,
             device: device.clone(),
         })
     }
@@ -156,6 +158,12 @@ impl<B: KernelBackend> Model<B> {
     /// Trains every weight.
     pub fn train_all(&mut self) {
         self.train_weights = true;
+    }
+
+    /// Whether a training pass keeps only the input of each block and computes the rest again when the backward pass
+    /// needs it (Chen et al. 2016, *Training Deep Nets with Sublinear Memory Cost*): less memory, the same bits.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.gradient_checkpointing = on;
     }
 
     /// The configuration.
@@ -263,25 +271,22 @@ impl<B: KernelBackend> Model<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Through all blocks: hidden states before the last normalisation, and what each block saved.
-    fn blocks_forward(&self, batch: &Batch, pass: &Pass<'_>, keep: bool) -> (Tensor<B, 2>, Vec<Saved<B>>) {
+    /// Through all blocks: hidden states before the last normalisation. What each block saved goes to `keep`.
+    fn blocks_forward(&self, batch: &Batch, pass: &Pass<'_>, mut keep: impl FnMut(Saved<B>)) -> Tensor<B, 2> {
         let mut x = <B as KernelBackend>::embedding(&self.embedding, &batch.ids);
-        let mut saved = Vec::new();
         for block in &self.blocks {
-            let (y, kept) = block.forward(x, &batch.positions, &batch.spans, &self.shared, pass);
+            let (y, saved) = block.forward(x, &batch.positions, &batch.spans, &self.shared, pass);
             x = y;
-            if keep {
-                saved.push(kept);
-            }
+            keep(saved);
         }
-        (x, saved)
+        x
     }
 
     /// Losses of the targets, without gradients and without dropout.
     #[must_use]
     pub fn losses(&self, batch: &Batch) -> Vec<f32> {
         let pass = Pass { rows: &batch.rows, mode: Mode::Evaluate, train_weights: false };
-        let (x, _) = self.blocks_forward(batch, &pass, false);
+        let x = self.blocks_forward(batch, &pass, drop);
         let (normed, _) = B::rms_norm(&x, &self.norm, self.shared.epsilon);
         B::cross_entropy(&normed, self.head_weight(), &batch.targets, &batch.rows, Gradients::None).losses
     }
@@ -292,7 +297,10 @@ impl<B: KernelBackend> Model<B> {
     pub fn forward_backward(&self, batch: &Batch, mode: Mode, sink: &mut GradientSink<'_, B>) -> Vec<f32> {
         let all = self.train_weights;
         let pass = Pass { rows: &batch.rows, mode, train_weights: all };
-        let (x, saved) = self.blocks_forward(batch, &pass, true);
+        let mut kept = Vec::with_capacity(self.blocks.len());
+        let x = self.blocks_forward(batch, &pass, |saved| {
+            kept.push(if self.gradient_checkpointing { saved.shrink() } else { Kept::Saved(Box::new(saved)) });
+        });
         let (normed, roots) = B::rms_norm(&x, &self.norm, self.shared.epsilon);
         let gradients = if all { Gradients::InputAndWeight } else { Gradients::Input };
         let CrossEntropy { losses, input_gradient, weight_gradients } =
@@ -302,7 +310,8 @@ impl<B: KernelBackend> Model<B> {
             sink(NORM, as_matrices(B::rms_norm_weight_gradient(&d_normed, &x, &roots, &batch.rows)));
         }
         let mut dx = B::rms_norm_input_gradient(&d_normed, &x, &self.norm, &roots);
-        for (n, (block, saved)) in self.blocks.iter().zip(saved).enumerate().rev() {
+        for (n, (block, kept)) in self.blocks.iter().zip(kept).enumerate().rev() {
+            let saved = block.restore(kept, &batch.positions, &batch.spans, &self.shared, &pass);
             let below =
                 all || self.blocks[..n].iter().any(|block| block.linears.iter().any(|linear| linear.lora.is_some()));
             match block.backward(dx, saved, &batch.positions, &batch.spans, &self.shared, &pass, below, sink) {

@@ -6,9 +6,11 @@
 //! - [`evaluate`]: held-out scores before and after
 //! - [`checkpoint`], [`chain_file`], [`layout`]: what lies in a run folder
 //! - [`mod@run`]: all of it in order, crash-safe, ending in a manifest
+//! - [`mod@bench`]: how fast the steps of a recipe are, and why
 //! - [`environment`]: machine and timings, outside the claim
 //! - [`observer`]: how a run tells what it is doing
 
+pub mod bench;
 pub mod chain_file;
 pub mod checkpoint;
 pub mod environment;

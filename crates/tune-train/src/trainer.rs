@@ -79,6 +79,7 @@ impl<B: KernelBackend> Trainer<B> {
             Some(spec) => model.add_lora(&spec, seed)?,
             None => model.train_all(),
         }
+        model.set_gradient_checkpointing(job.recipe.gradient_checkpointing);
         let moments = Moments::zeros(&model.trainable());
         let schedule = Schedule::new(&job.recipe, job.prepared.train.steps());
         Ok(Self {

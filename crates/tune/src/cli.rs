@@ -28,6 +28,11 @@ pub(crate) enum Command {
     /// Show what a recipe comes to, without training: tokens, steps, supervised share, memory
     #[command(after_help = "Example:\n  tune plan recipes/quickstart.yaml")]
     Plan(RecipeOptions),
+    /// Measure a recipe's training steps on this machine: tokens a second, memory, where the time goes
+    #[command(
+        after_help = "Examples:\n  tune bench recipes/quickstart.yaml\n  tune bench recipes/smollm2-135m-gsm8k.yaml datasets.0.path=data/train.jsonl --steps 2 --json"
+    )]
+    Bench(BenchOptions),
     /// Fetch the sources of recipes and write their digests to `datasets.lock`
     #[command(after_help = "Example:\n  tune lock recipes/quickstart.yaml recipes/quickstart-base.yaml")]
     Lock(LockOptions),
@@ -69,6 +74,18 @@ pub(crate) struct RecipeOptions {
     pub(crate) overrides: Vec<String>,
     #[command(flatten)]
     pub(crate) source: SourceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    #[command(flatten)]
+    pub(crate) recipe: RecipeOptions,
+    /// Steps to measure, after one that warms up
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: u64,
+    /// Print the figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

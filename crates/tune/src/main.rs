@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             match &arguments.command {
                 Command::Run(options) => commands::run::execute(options, &mut printer),
                 Command::Plan(options) => commands::plan::execute(options, &mut printer),
+                Command::Bench(options) => commands::bench::execute(options, &mut printer),
                 Command::Lock(options) => commands::lock::execute(options, &mut printer),
                 Command::Data(options) => commands::data::execute(options, &mut printer),
                 Command::Verify(options) => commands::verify::execute(options, &mut printer),

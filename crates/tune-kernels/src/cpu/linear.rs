@@ -10,6 +10,7 @@ use super::pointwise::add_scaled;
 use super::product::{Size, View, product};
 use crate::layout::Rows;
 use crate::philox::philox4x32_10;
+use crate::profile::{Operation, timed};
 use crate::shapes::Dropout;
 
 /// A LoRA branch on the host.
@@ -107,10 +108,12 @@ pub fn linear_lora(
     [inputs, outputs]: [usize; 2],
     rows: &Rows,
 ) -> (Vec<f32>, Vec<f32>) {
-    let mut y = linear(level, x, w, bias, inputs, outputs);
-    let h = linear(level, &dropout(x, inputs, branch.dropout, rows), branch.a, None, inputs, branch.rank);
-    add_scaled(level, &mut y, branch.scale, &linear(level, &h, branch.b, None, branch.rank, outputs));
-    (y, h)
+    let mut y = timed(Operation::LinearForward, || linear(level, x, w, bias, inputs, outputs));
+    timed(Operation::LoraForward, || {
+        let h = linear(level, &dropout(x, inputs, branch.dropout, rows), branch.a, None, inputs, branch.rank);
+        add_scaled(level, &mut y, branch.scale, &linear(level, &h, branch.b, None, branch.rank, outputs));
+        (y, h)
+    })
 }
 
 /// See [`crate::reference::linear_lora_backward`]; `dx` only where `input` is set.
@@ -127,22 +130,24 @@ pub fn linear_lora_backward(
     rows: &Rows,
     input: bool,
 ) -> (Option<Vec<f32>>, Vec<(Vec<f32>, Vec<f32>)>) {
-    let u = linear_input_gradient(level, dy, branch.b, branch.rank, outputs);
-    let dx = input.then(|| {
-        let mut dx = linear_input_gradient(level, dy, w, inputs, outputs);
-        let through = linear_input_gradient(level, &u, branch.a, inputs, branch.rank);
-        add_scaled(level, &mut dx, branch.scale, &dropout(&through, inputs, branch.dropout, rows));
-        dx
-    });
-    let dropped = dropout(x, inputs, branch.dropout, rows);
-    let scaled = |mut gradient: Vec<f32>| {
-        gradient.iter_mut().for_each(|g| *g *= branch.scale);
-        gradient
-    };
-    let gradients = rows.ranges.iter().map(|row| {
-        let da = linear_weight_gradient(level, &u, &dropped, inputs, branch.rank, row);
-        let db = linear_weight_gradient(level, dy, h, branch.rank, outputs, row);
-        (scaled(da), scaled(db))
-    });
-    (dx, gradients.collect())
+    let dx = input.then(|| timed(Operation::LinearBackward, || linear_input_gradient(level, dy, w, inputs, outputs)));
+    timed(Operation::LoraBackward, || {
+        let u = linear_input_gradient(level, dy, branch.b, branch.rank, outputs);
+        let dx = dx.map(|mut dx| {
+            let through = linear_input_gradient(level, &u, branch.a, inputs, branch.rank);
+            add_scaled(level, &mut dx, branch.scale, &dropout(&through, inputs, branch.dropout, rows));
+            dx
+        });
+        let dropped = dropout(x, inputs, branch.dropout, rows);
+        let scaled = |mut gradient: Vec<f32>| {
+            gradient.iter_mut().for_each(|g| *g *= branch.scale);
+            gradient
+        };
+        let gradients = rows.ranges.iter().map(|row| {
+            let da = linear_weight_gradient(level, &u, &dropped, inputs, branch.rank, row);
+            let db = linear_weight_gradient(level, dy, h, branch.rank, outputs, row);
+            (scaled(da), scaled(db))
+        });
+        (dx, gradients.collect())
+    })
 }

@@ -54,6 +54,9 @@ pub struct RecipeFile {
     pub micro_batch_size: Option<u32>,
     /// Micro-batches of an optimizer step; `micro_batch_size` times this is the number of rows of a step. Default: 1.
     pub gradient_accumulation_steps: Option<u32>,
+    /// Keep only the input of each block and compute the rest again for the backward pass: about a quarter more time, much
+    /// less memory, the same result. Default: false.
+    pub gradient_checkpointing: Option<bool>,
     /// Passes over the data, fractions allowed. Default: 1.
     pub num_epochs: Option<f64>,
     /// Optimizer steps; where given, `num_epochs` does not count, as in Hugging Face's trainer.

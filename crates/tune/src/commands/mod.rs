@@ -1,5 +1,6 @@
 //! One file a command: arguments to options, one library call, printed result.
 
+pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod lock;
 pub(crate) mod open;
