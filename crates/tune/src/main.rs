@@ -28,6 +28,12 @@ use crate::printer::Printer;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    tune_kernels::cpu::memory::keep_freed_memory();
+    // On a thread of the pool: handing work to the pool from outside puts the caller to sleep and wakes it each time.
+    rayon::scope(|_| execute(&arguments))
+}
+
+fn execute(arguments: &Arguments) -> ExitCode {
     let mut printer = Printer::new(arguments.quiet);
     let result =
         tune_kernels::cpu::Level::from_environment().map_err(anyhow::Error::from).and_then(|_| {

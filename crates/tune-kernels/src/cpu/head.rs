@@ -13,7 +13,9 @@ use crate::lanes::{Fused, Lanes};
 use crate::layout::Rows;
 
 /// Logits held at a time: this many values, so that no buffer grows with tokens × vocabulary.
-const CHUNK_VALUES: usize = 1 << 22;
+///
+/// The weight is read once a chunk and direction: chunks as small as a quarter of this were a fifth slower.
+const CHUNK_VALUES: usize = 3 << 22;
 
 /// Losses, the gradient of `x` and, where asked for, of the weight for each row. See [`crate::reference::cross_entropy`].
 #[must_use]
@@ -40,8 +42,8 @@ pub fn cross_entropy(
     };
     for chunk in chunks {
         let targets = &targets[chunk.clone()];
-        let gathered: Vec<f32> =
-            targets.iter().flat_map(|target| &x[target.position * features..][..features]).copied().collect();
+        let mut gathered = Vec::with_capacity(targets.len() * features);
+        targets.iter().for_each(|target| gathered.extend_from_slice(&x[target.position * features..][..features]));
         let mut logits = vec![0.0; targets.len() * vocabulary];
         linear_into(level, &gathered, w, features, vocabulary, &mut logits);
         logits.par_chunks_exact_mut(vocabulary).zip(targets).zip(&mut losses[chunk]).for_each(
@@ -114,5 +116,7 @@ pub(super) fn exponentials<L: Lanes>(x: &mut [f32], max: f32) {
 /// Rows of the table for `ids`.
 #[must_use]
 pub fn embedding(table: &[f32], ids: &[u32], features: usize) -> Vec<f32> {
-    ids.iter().flat_map(|id| &table[*id as usize * features..][..features]).copied().collect()
+    let mut rows = Vec::with_capacity(ids.len() * features);
+    ids.iter().for_each(|id| rows.extend_from_slice(&table[*id as usize * features..][..features]));
+    rows
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::Level;
 use super::pointwise::add_scaled;
-use super::product::{Size, View, product};
+use super::product::{Output, Size, View, product, products};
 use crate::layout::Rows;
 use crate::philox::philox4x32_10;
 use crate::profile::{Operation, timed};
@@ -34,12 +34,16 @@ pub fn linear(level: Level, x: &[f32], w: &[f32], bias: Option<&[f32]>, inputs: 
     let tokens = x.len() / inputs;
     let mut y = vec![0.0; tokens * outputs];
     linear_into(level, x, w, inputs, outputs, &mut y);
+    add_bias(&mut y, bias);
+    y
+}
+
+fn add_bias(y: &mut [f32], bias: Option<&[f32]>) {
     if let Some(bias) = bias {
-        y.par_chunks_exact_mut(outputs)
+        y.par_chunks_exact_mut(bias.len())
             .with_min_len(16)
             .for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
     }
-    y
 }
 
 /// [`linear`] without bias, into `y`.
@@ -108,12 +112,29 @@ pub fn linear_lora(
     [inputs, outputs]: [usize; 2],
     rows: &Rows,
 ) -> (Vec<f32>, Vec<f32>) {
-    let mut y = timed(Operation::LinearForward, || linear(level, x, w, bias, inputs, outputs));
+    let rank = branch.rank;
+    let tokens = x.len() / inputs;
+    let (mut y, mut h) = (vec![0.0; tokens * outputs], vec![0.0; tokens * rank]);
+    let to_y = output(View::rows(w, inputs).transposed(), &mut y, outputs);
+    let to_h = output(View::rows(branch.a, inputs).transposed(), &mut h, rank);
+    if branch.dropout.is_none() {
+        let x = View::rows(x, inputs);
+        timed(Operation::LinearForward, || products(level, tokens, inputs, x, [to_y, to_h]));
+    } else {
+        timed(Operation::LinearForward, || products(level, tokens, inputs, View::rows(x, inputs), [to_y]));
+        timed(Operation::LoraForward, || {
+            let dropped = dropout(x, inputs, branch.dropout, rows);
+            products(level, tokens, inputs, View::rows(&dropped, inputs), [to_h]);
+        });
+    }
     timed(Operation::LoraForward, || {
-        let h = linear(level, &dropout(x, inputs, branch.dropout, rows), branch.a, None, inputs, branch.rank);
-        add_scaled(level, &mut y, branch.scale, &linear(level, &h, branch.b, None, branch.rank, outputs));
-        (y, h)
-    })
+        add_bias(&mut y, bias);
+        let b = View::rows(branch.b, rank).transposed();
+        let add_scaled = Some(branch.scale);
+        let branch = Output { add_scaled, ..output(b, &mut y, outputs) };
+        products(level, tokens, rank, View::rows(&h, rank), [branch]);
+    });
+    (y, h)
 }
 
 /// See [`crate::reference::linear_lora_backward`]; `dx` only where `input` is set.
@@ -130,24 +151,54 @@ pub fn linear_lora_backward(
     rows: &Rows,
     input: bool,
 ) -> (Option<Vec<f32>>, Vec<(Vec<f32>, Vec<f32>)>) {
-    let dx = input.then(|| timed(Operation::LinearBackward, || linear_input_gradient(level, dy, w, inputs, outputs)));
+    let rank = branch.rank;
+    let tokens = dy.len() / outputs;
+    let mut u = vec![0.0; tokens * rank];
+    let mut dx = vec![0.0; if input { x.len() } else { 0 }];
+    timed(Operation::LinearBackward, || {
+        let dy = View::rows(dy, outputs);
+        let to_u = output(View::rows(branch.b, rank), &mut u, rank);
+        if input {
+            products(level, tokens, outputs, dy, [output(View::rows(w, inputs), &mut dx, inputs), to_u]);
+        } else {
+            products(level, tokens, outputs, dy, [to_u]);
+        }
+    });
     timed(Operation::LoraBackward, || {
-        let u = linear_input_gradient(level, dy, branch.b, branch.rank, outputs);
-        let dx = dx.map(|mut dx| {
-            let through = linear_input_gradient(level, &u, branch.a, inputs, branch.rank);
-            add_scaled(level, &mut dx, branch.scale, &dropout(&through, inputs, branch.dropout, rows));
-            dx
-        });
+        if input {
+            through_branch(level, &u, branch, inputs, rows, &mut dx);
+        }
         let dropped = dropout(x, inputs, branch.dropout, rows);
-        let scaled = |mut gradient: Vec<f32>| {
-            gradient.iter_mut().for_each(|g| *g *= branch.scale);
-            gradient
-        };
-        let gradients = rows.ranges.iter().map(|row| {
-            let da = linear_weight_gradient(level, &u, &dropped, inputs, branch.rank, row);
-            let db = linear_weight_gradient(level, dy, h, branch.rank, outputs, row);
-            (scaled(da), scaled(db))
+        let gradients = rows.ranges.par_iter().map(|row| {
+            let mut da = linear_weight_gradient(level, &u, &dropped, inputs, rank, row);
+            da.iter_mut().for_each(|value| *value *= branch.scale);
+            // As its transpose: so `dy`, the larger operand, is read where it lies.
+            let db = linear_weight_gradient(level, h, dy, outputs, rank, row);
+            (da, transposed_and_scaled(&db, outputs, branch.scale))
         });
-        (dx, gradients.collect())
+        (input.then_some(dx), gradients.collect())
     })
+}
+
+/// `dx += scale · dropout(u · A)`.
+fn through_branch(level: Level, u: &[f32], branch: Branch<'_>, inputs: usize, rows: &Rows, dx: &mut [f32]) {
+    let rank = branch.rank;
+    if branch.dropout.is_some() {
+        let through = linear_input_gradient(level, u, branch.a, inputs, rank);
+        add_scaled(level, dx, branch.scale, &dropout(&through, inputs, branch.dropout, rows));
+        return;
+    }
+    let to_dx = Output { add_scaled: Some(branch.scale), ..output(View::rows(branch.a, inputs), dx, inputs) };
+    products(level, u.len() / rank, rank, View::rows(u, rank), [to_dx]);
+}
+
+/// A product that goes to the whole of `c`, rows of `j` values.
+fn output<'a>(b: View<'a>, c: &'a mut [f32], j: usize) -> Output<'a> {
+    Output { j, b, c, stride: j, add_scaled: None }
+}
+
+/// Rows of `columns` values as columns, each value times `scale`.
+fn transposed_and_scaled(x: &[f32], columns: usize, scale: f32) -> Vec<f32> {
+    let column = |j: usize| x[j..].iter().step_by(columns).map(move |value| value * scale);
+    (0..columns).flat_map(column).collect()
 }

@@ -6,11 +6,13 @@
 //! - [`product`]: every matrix product, whatever its direction
 //! - [`linear`]: linear layers with and without LoRA, forward and backward
 //! - [`attention`], [`head`], [`pointwise`]: the rest
+//! - [`memory`]: what becomes of freed memory
 //! - [`peak`]: what the processor can do at most, for benchmarks
 
 pub mod attention;
 pub mod head;
 pub mod linear;
+pub mod memory;
 pub mod peak;
 pub mod pointwise;
 pub mod product;

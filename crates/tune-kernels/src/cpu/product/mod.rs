@@ -17,6 +17,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use self::scratch::Scratch;
+use self::tile::Into;
 use super::{Level, Shared, dispatch};
 use crate::lanes::Lanes;
 
@@ -75,6 +76,21 @@ pub struct Size {
     pub depth: usize,
 }
 
+/// One of several products with the same `a`.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// Columns of `b` and `c`.
+    pub j: usize,
+    /// The right operand, `[depth, j]`.
+    pub b: View<'a>,
+    /// The result, `[i, j]`, rows `stride` elements apart.
+    pub c: &'a mut [f32],
+    /// Elements from one row of `c` to the next.
+    pub stride: usize,
+    /// `c = fma(scale, product, c)` instead of `c = product`.
+    pub add_scaled: Option<f32>,
+}
+
 /// Longest block of a chain: a tile of `a` of this depth stays in the first cache.
 const DEPTH_BLOCK: usize = 640;
 /// Values of a block of packed panels: 512 KiB, half of a usual second cache.
@@ -84,15 +100,34 @@ const SERIAL_WORK: usize = 1 << 16;
 /// With at most this many tiles of rows, a panel that lies in order is read in place: packing it would cost more.
 const TILES_IN_PLACE: usize = 2;
 
-/// How a product is cut into blocks and tasks.
-struct Plan {
-    size: Size,
-    /// Rows of a tile.
-    tile_rows: usize,
+/// One product of a call.
+struct Part<'a> {
+    j: usize,
     /// Columns of a panel.
     lanes: usize,
+    b: View<'a>,
+    c: Shared,
+    stride: usize,
+    add_scaled: Option<f32>,
+}
+
+/// Columns of one part that fit a panel.
+#[derive(Clone)]
+struct Panel {
+    part: usize,
+    columns: Range<usize>,
+}
+
+/// How products of the same `a` are cut into blocks and tasks.
+struct Plan<'a> {
+    i: usize,
+    depth: usize,
+    parts: Vec<Part<'a>>,
+    /// Those of all parts: a packed tile of `a` is read once for all of them.
+    panels: Vec<Panel>,
     tiles: usize,
-    panels: usize,
+    /// Rows of a tile; the last one may have fewer.
+    tile_rows: usize,
     /// Steps of a block of the chains; the last one may be shorter.
     block: usize,
     /// Values that a packed tile takes, all its blocks.
@@ -101,20 +136,32 @@ struct Plan {
     tasks: [usize; 2],
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     #[inline(always)]
-    fn new<L: Lanes>(size: Size) -> Self {
-        let lanes = if size.j <= L::WIDTH { L::WIDTH } else { 2 * L::WIDTH };
-        let (tiles, panels) = (size.i.div_ceil(L::TILE_ROWS), size.j.div_ceil(lanes));
-        let block = size.depth.div_ceil(size.depth.div_ceil(DEPTH_BLOCK).max(1)).max(1);
-        let threads = if size.i * size.j * size.depth <= SERIAL_WORK { 1 } else { rayon::current_num_threads() };
-        let group = (GROUP_VALUES / (block * lanes)).max(1);
+    fn new<L: Lanes, const N: usize>(i: usize, depth: usize, outputs: [Output<'a>; N]) -> Self {
+        // As many tiles as the rows ask for, and the rows shared out evenly among them.
+        let tiles = i.div_ceil(L::TILE_ROWS);
+        let tile_rows = i.div_ceil(tiles);
+        // What is added to the output is a whole chain, so it cannot be parked there.
+        let whole = outputs.iter().any(|output| output.add_scaled.is_some());
+        let block = if whole { depth } else { depth.div_ceil(depth.div_ceil(DEPTH_BLOCK)) };
+        let (mut parts, mut panels) = (Vec::with_capacity(N), Vec::new());
+        for Output { j, b, c, stride, add_scaled } in outputs {
+            let lanes = if j <= L::WIDTH { L::WIDTH } else { 2 * L::WIDTH };
+            for start in (0..j).step_by(lanes) {
+                panels.push(Panel { part: parts.len(), columns: start..(start + lanes).min(j) });
+            }
+            parts.push(Part { j, lanes, b, c: Shared::new(c), stride, add_scaled });
+        }
+        let columns: usize = parts.iter().map(|part| part.j).sum();
+        let threads = if i * columns * depth <= SERIAL_WORK { 1 } else { rayon::current_num_threads() };
+        let group = (GROUP_VALUES / (block * 2 * L::WIDTH)).max(1);
         // Whole rounds for all threads; where there are too few panels for that, the tiles are shared out as well.
-        let over_panels = panels.div_ceil(group).next_multiple_of(threads).min(panels);
-        let over_tiles = threads.div_ceil(over_panels).min(tiles);
+        let over_panels = panels.len().div_ceil(group).next_multiple_of(threads).min(panels.len());
+        let over_tiles = if over_panels == 0 { 0 } else { threads.div_ceil(over_panels).min(tiles) };
         // Every block is packed with room for a vector after it.
-        let tile_len = size.depth * L::TILE_ROWS + size.depth.div_ceil(block) * L::WIDTH;
-        Self { size, tile_rows: L::TILE_ROWS, lanes, tiles, panels, block, tile_len, tasks: [over_panels, over_tiles] }
+        let tile_len = depth * tile_rows + depth.div_ceil(block) * L::WIDTH;
+        Self { i, depth, parts, panels, tiles, tile_rows, block, tile_len, tasks: [over_panels, over_tiles] }
     }
 
     /// Part `index` of `parts` even parts of `0..count`.
@@ -123,21 +170,17 @@ impl Plan {
     }
 
     fn rows(&self, tile: usize) -> Range<usize> {
-        tile * self.tile_rows..((tile + 1) * self.tile_rows).min(self.size.i)
-    }
-
-    fn columns(&self, panel: usize) -> Range<usize> {
-        panel * self.lanes..((panel + 1) * self.lanes).min(self.size.j)
+        tile * self.tile_rows..((tile + 1) * self.tile_rows).min(self.i)
     }
 
     /// The blocks of the chains, and where each lies in a packed tile of `L`.
     #[inline(always)]
     fn blocks<L: Lanes>(&self) -> impl Iterator<Item = (Range<usize>, usize)> + use<L> {
-        let (block, depth) = (self.block, self.size.depth);
+        let (block, depth, tile_rows) = (self.block, self.depth, self.tile_rows);
         (0..depth)
             .step_by(block)
             .enumerate()
-            .map(move |(n, start)| (start..(start + block).min(depth), start * L::TILE_ROWS + n * L::WIDTH))
+            .map(move |(n, start)| (start..(start + block).min(depth), start * tile_rows + n * L::WIDTH))
     }
 }
 
@@ -146,29 +189,40 @@ impl Plan {
 /// # Panics
 /// If an operand is smaller than the size says, or rows of the output overlap.
 pub fn product(level: Level, size: Size, a: View<'_>, b: View<'_>, c: &mut [f32], stride: usize) {
-    if size.i == 0 || size.j == 0 {
+    products(level, size.i, size.depth, a, [Output { j: size.j, b, c, stride, add_scaled: None }]);
+}
+
+/// Several products of `a`, `[i, depth]`, which is packed once for all of them.
+///
+/// # Panics
+/// If an operand is smaller than the sizes say, or rows of an output overlap.
+pub fn products<const N: usize>(level: Level, i: usize, depth: usize, a: View<'_>, outputs: [Output<'_>; N]) {
+    for Output { j, b, c, stride, .. } in &outputs {
+        assert!(stride >= j || i <= 1, "every element of the output has a place of its own");
+        assert!(View::rows(c, *stride).holds(i, *j), "the output holds every element");
+        assert!(b.holds(depth, *j), "b holds every element");
+    }
+    assert!(a.holds(i, depth), "a holds every element");
+    if i > 0 && depth > 0 {
+        dispatch!(level, L => run::<L>(level, &Plan::new::<L, N>(i, depth, outputs), a));
         return;
     }
-    assert!(stride >= size.j || size.i == 1, "every element of the output has a place of its own");
-    assert!(View::rows(c, stride).holds(size.i, size.j), "the output holds every element");
-    assert!(a.holds(size.i, size.depth), "a holds every element");
-    assert!(b.holds(size.depth, size.j), "b holds every element");
-    if size.depth == 0 {
-        (0..size.i).for_each(|i| c[i * stride..][..size.j].fill(0.0));
-        return;
+    for Output { j, c, stride, add_scaled, .. } in outputs {
+        if add_scaled.is_none() {
+            (0..i).for_each(|i| c[i * stride..][..j].fill(0.0));
+        }
     }
-    dispatch!(level, L => run::<L>(level, &Plan::new::<L>(size), a, b, Shared::new(c), stride));
 }
 
 /// Packs `a` and hands out tasks.
 #[inline(always)]
-fn run<L: Lanes>(level: Level, plan: &Plan, a: View<'_>, b: View<'_>, c: Shared, stride: usize) {
+fn run<L: Lanes>(level: Level, plan: &Plan<'_>, a: View<'_>) {
     let [over_panels, over_tiles] = plan.tasks;
     let task = |packed: &[f32], index: usize| {
-        let panels = Plan::part(plan.panels, index % over_panels, over_panels);
+        let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
         let tiles = Plan::part(plan.tiles, index / over_panels, over_tiles);
         // A task may run on another thread, outside the code that was compiled for the level.
-        dispatch!(level, T => group::<T>(plan, packed, b, c, stride, panels.clone(), tiles.clone()));
+        dispatch!(level, T => group::<T>(plan, packed, panels.clone(), tiles.clone()));
     };
     let mut scratch = Scratch::take(plan.tiles * plan.tile_len);
     let packed = scratch.values();
@@ -187,7 +241,7 @@ fn run<L: Lanes>(level: Level, plan: &Plan, a: View<'_>, b: View<'_>, c: Shared,
 }
 
 #[inline(always)]
-fn pack_tile<L: Lanes>(plan: &Plan, a: View<'_>, tile: usize, out: &mut [f32]) {
+fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, tile: usize, out: &mut [f32]) {
     for (steps, at) in plan.blocks::<L>() {
         pack::tile::<L>(a, plan.rows(tile), steps, &mut out[at..]);
     }
@@ -195,38 +249,39 @@ fn pack_tile<L: Lanes>(plan: &Plan, a: View<'_>, tile: usize, out: &mut [f32]) {
 
 /// One task: some tiles against some panels.
 #[inline(always)]
-fn group<L: Lanes>(
-    plan: &Plan,
-    packed: &[f32],
-    b: View<'_>,
-    c: Shared,
-    stride: usize,
-    panels: Range<usize>,
-    tiles: Range<usize>,
-) {
-    let panel_len = plan.block * plan.lanes;
-    let whole = plan.columns(panels.end - 1).len() == plan.lanes;
-    let in_place = b.column_stride == 1 && tiles.len() <= TILES_IN_PLACE && whole;
-    let values = if in_place { 0 } else { panels.len() * panel_len };
-    let mut scratch = Scratch::take(values);
+fn group<L: Lanes>(plan: &Plan<'_>, packed: &[f32], panels: Range<usize>, tiles: Range<usize>) {
+    let panels = &plan.panels[panels];
+    let panel_len = plan.block * 2 * L::WIDTH;
+    let in_place = |panel: &Panel| {
+        let part = &plan.parts[panel.part];
+        part.b.column_stride == 1 && tiles.len() <= TILES_IN_PLACE && panel.columns.len() == part.lanes
+    };
+    let packs = !panels.iter().all(in_place);
+    let mut scratch = Scratch::take(if packs { panels.len() * panel_len } else { 0 });
     let buffer = scratch.values();
     for (steps, at) in plan.blocks::<L>() {
-        if !in_place {
-            for (panel, out) in panels.clone().zip(buffer.chunks_exact_mut(panel_len)) {
-                pack::panel::<L>(b, plan.columns(panel), steps.clone(), plan.lanes, out);
+        if packs {
+            for (panel, out) in panels.iter().zip(buffer.chunks_exact_mut(panel_len)) {
+                let part = &plan.parts[panel.part];
+                pack::panel::<L>(part.b, panel.columns.clone(), steps.clone(), part.lanes, out);
             }
         }
         for tile in tiles.clone() {
             let rows = plan.rows(tile);
             let a = &packed[tile * plan.tile_len + at..][..rows.len() * steps.len()];
-            for (slot, panel) in panels.clone().enumerate() {
-                let columns = plan.columns(panel);
-                let (b, b_stride) = if in_place {
-                    (&b.data[steps.start * b.row_stride + columns.start..], b.row_stride)
+            for (slot, Panel { part, columns }) in panels.iter().enumerate() {
+                let part = &plan.parts[*part];
+                let (b, b_stride) = if packs {
+                    (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes)
                 } else {
-                    (&buffer[slot * panel_len..][..steps.len() * plan.lanes], plan.lanes)
+                    (&part.b.data[steps.start * part.b.row_stride + columns.start..], part.b.row_stride)
                 };
-                // SAFETY: `product` checked that `b` and the output hold every element. A panel that is read in
+                let into = match part.add_scaled {
+                    Some(scale) => Into::AddScaled(scale),
+                    None if steps.start > 0 => Into::Resume,
+                    None => Into::Replace,
+                };
+                // SAFETY: `products` checked that `b` and the output hold every element. A panel that is read in
                 // place fills its vectors, and each pair of tile and panel belongs to one task.
                 unsafe {
                     let operands = tile::Operands {
@@ -235,9 +290,9 @@ fn group<L: Lanes>(
                         a_stride: rows.len(),
                         b: b.as_ptr(),
                         b_stride,
-                        c: c.get().add(rows.start * stride + columns.start),
-                        c_stride: stride,
-                        resume: steps.start > 0,
+                        c: part.c.get().add(rows.start * part.stride + columns.start),
+                        c_stride: part.stride,
+                        into,
                     };
                     tile::multiply::<L>(rows.len(), columns.len(), operands);
                 }

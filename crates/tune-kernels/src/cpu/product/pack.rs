@@ -11,9 +11,15 @@ use crate::lanes::Lanes;
 pub(in crate::cpu) fn tile<L: Lanes>(a: View<'_>, rows: Range<usize>, steps: Range<usize>, out: &mut [f32]) {
     let (count, depth) = (rows.len(), steps.len());
     assert!(out.len() >= count * depth + L::WIDTH, "room for a tile");
-    if a.row_stride == 1 && count == L::TILE_ROWS {
-        for (p, out) in steps.zip(out.chunks_exact_mut(L::TILE_ROWS)) {
-            out.copy_from_slice(&a.data[p * a.column_stride + rows.start..][..L::TILE_ROWS]);
+    if a.row_stride == 1 {
+        for (p, out) in steps.zip(out.chunks_exact_mut(count)) {
+            let from = &a.data[p * a.column_stride + rows.start..];
+            if count == L::TILE_ROWS {
+                // The usual size, as a constant.
+                out[..L::TILE_ROWS].copy_from_slice(&from[..L::TILE_ROWS]);
+            } else {
+                out.copy_from_slice(&from[..count]);
+            }
         }
         return;
     }

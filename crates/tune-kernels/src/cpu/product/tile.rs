@@ -18,8 +18,18 @@ pub(in crate::cpu) struct Operands {
     pub(in crate::cpu) b_stride: usize,
     pub(in crate::cpu) c: *mut f32,
     pub(in crate::cpu) c_stride: usize,
-    /// Whether the chains go on from what `c` holds, instead of starting at 0.
-    pub(in crate::cpu) resume: bool,
+    pub(in crate::cpu) into: Into,
+}
+
+/// What becomes of the sums.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::cpu) enum Into {
+    /// They start at 0 and replace what `c` holds.
+    Replace,
+    /// They go on from what `c` holds.
+    Resume,
+    /// They start at 0, and `c = fma(scale, sum, c)`.
+    AddScaled(f32),
 }
 
 /// `c[i] = fma(a[p][i], b[p], c[i])` for `p` ascending, for `rows` rows of `columns` outputs.
@@ -38,7 +48,7 @@ pub(in crate::cpu) unsafe fn multiply<L: Lanes>(rows: usize, columns: usize, ope
     let stride = vectors * L::WIDTH;
     // SAFETY: the buffer holds the largest tile; the caller's `c` holds `columns` values in each row.
     unsafe {
-        if operands.resume {
+        if operands.into != Into::Replace {
             for i in 0..rows {
                 let from = operands.c.add(i * operands.c_stride);
                 std::ptr::copy_nonoverlapping(from, buffer[i * stride..].as_mut_ptr(), columns);
@@ -76,9 +86,9 @@ unsafe fn pick<L: Lanes>(rows: usize, vectors: usize, operands: Operands) {
 /// As [`pick`].
 #[inline(always)]
 unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Operands) {
-    let Operands { depth, a, a_stride, b, b_stride, c, c_stride, resume } = operands;
+    let Operands { depth, a, a_stride, b, b_stride, c, c_stride, into } = operands;
     let mut acc = [[L::splat(0.0); VECTORS]; ROWS];
-    if resume {
+    if into == Into::Resume {
         for (i, acc) in acc.iter_mut().enumerate() {
             for (v, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: promised by the caller.
@@ -103,7 +113,13 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Oper
     for (i, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
             // SAFETY: promised by the caller.
-            unsafe { acc.store(c.add(i * c_stride + v * L::WIDTH)) };
+            unsafe {
+                let c = c.add(i * c_stride + v * L::WIDTH);
+                match into {
+                    Into::AddScaled(scale) => L::splat(scale).fma(*acc, L::load(c)).store(c),
+                    Into::Replace | Into::Resume => acc.store(c),
+                }
+            }
         }
     }
 }
