@@ -96,6 +96,63 @@ fn gradient_checkpointing_does_not_matter() {
     assert_same(&world, "kept", "recomputed");
 }
 
+/// The base model with every value cut to 16 bits, written as bfloat16 and as the same numbers in f32.
+fn write_sixteen_bit_bases(world: &World) {
+    let file = fs::read(world.path("base/model.safetensors")).expect("the base model");
+    let (length, rest) = file.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize);
+    let header: serde_json::Value = serde_json::from_slice(header).expect("JSON");
+    let mut narrow = header.clone();
+    for (name, tensor) in narrow.as_object_mut().expect("an object") {
+        if name != "__metadata__" {
+            assert_eq!(tensor["dtype"], "F32", "{name}");
+            tensor["dtype"] = "BF16".into();
+            for end in [0, 1] {
+                let offset = tensor["data_offsets"][end].as_u64().expect("an offset");
+                tensor["data_offsets"][end] = (offset / 2).into();
+            }
+        }
+    }
+    let upper = data.chunks_exact(4).flat_map(|value| [value[2], value[3]]).collect::<Vec<u8>>();
+    let cut = data.chunks_exact(4).flat_map(|value| [0, 0, value[2], value[3]]).collect::<Vec<u8>>();
+    for (folder, header, data) in [("base16", narrow, upper), ("base32", header, cut)] {
+        fs::create_dir(world.path(folder)).expect("a folder");
+        for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+            fs::copy(world.path("base").join(name), world.path(folder).join(name)).expect("a file of the base model");
+        }
+        let header = header.to_string().into_bytes();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+        fs::write(world.path(folder).join("model.safetensors"), bytes).expect("a file");
+    }
+}
+
+/// Weights of 16 bits stay so in memory, and give what the same numbers in f32 give. The base models' files differ, so the
+/// claims do; the steps, the held-out losses and the adapter must not.
+#[test]
+fn weights_of_sixteen_bits_do_not_matter() {
+    let world = World::new();
+    write_sixteen_bit_bases(&world);
+    let results = ["base16", "base32", "base"].map(|base| {
+        let run = format!("from-{base}");
+        // The lock would hold the first base model's digest against the others, which go by the same name.
+        let _ = fs::remove_file(world.path("datasets.lock"));
+        world.train(&run, &[&format!("base_model={base}"), "base_model_name=base"]);
+        let chain: Vec<serde_json::Value> = world
+            .read(&format!("{run}/chain.jsonl"))
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .map(|step: serde_json::Value| [step["loss"].clone(), step["grad_norm"].clone()].into_iter().collect())
+            .collect();
+        assert!(chain[1..].iter().all(|step| step[0].is_string()) && chain.len() > 2, "{chain:?}");
+        let adapter = fs::read(world.path(&run).join("adapter/adapter_model.safetensors")).expect("an adapter");
+        let results: serde_json::Value =
+            serde_json::from_str(&world.read(&format!("{run}/manifest.json"))).expect("JSON");
+        (chain, adapter, results["claim"]["evaluation"].clone())
+    });
+    assert!(results[0] == results[1], "bfloat16 and f32 differ");
+    assert!(results[0] != results[2], "the comparison sees weights that were not cut");
+}
+
 /// The profile changes how the compiler optimises, and must not change what is computed.
 #[test]
 fn debug_and_release_builds_agree() {

@@ -74,6 +74,8 @@ pub struct Audit<'a> {
     tokenizer: &'a Tokenizer,
     vocabulary: usize,
     report: AuditReport,
+    /// How often each special token is supervised, by its id: its text is found once, not for every example.
+    special: BTreeMap<u32, u64>,
     /// Of each source: whether the end of a turn is supervised in any of its examples.
     ends: BTreeMap<String, bool>,
     straddles: Option<(u64, Place)>,
@@ -83,7 +85,8 @@ impl<'a> Audit<'a> {
     /// An audit for a model that knows `vocabulary` tokens.
     #[must_use]
     pub fn new(tokenizer: &'a Tokenizer, vocabulary: usize) -> Self {
-        Self { tokenizer, vocabulary, report: AuditReport::default(), ends: BTreeMap::new(), straddles: None }
+        let (report, special, ends) = Default::default();
+        Self { tokenizer, vocabulary, report, special, ends, straddles: None }
     }
 
     /// Checks and counts an example of `source`, after the rule on length.
@@ -110,7 +113,7 @@ impl<'a> Audit<'a> {
             return Err(DataError::NothingSupervised { place: place.clone(), truncated });
         }
         for id in supervised().filter(|id| self.tokenizer.is_special(*id)) {
-            *self.report.special.entry(self.tokenizer.token_text(id)).or_default() += 1;
+            *self.special.entry(id).or_default() += 1;
         }
         self.report.tokens += example.ids.len() as u64;
         self.report.supervised += count;
@@ -138,6 +141,9 @@ impl<'a> Audit<'a> {
     #[must_use]
     pub fn finish(self) -> AuditReport {
         let mut report = self.report;
+        for (id, count) in self.special {
+            *report.special.entry(self.tokenizer.token_text(id)).or_default() += count;
+        }
         report.warnings.extend(self.straddles.map(|(count, first)| Warning::Straddles { count, first }));
         report
     }

@@ -130,6 +130,9 @@ pub enum DataError {
     /// So many steps over so little data that nobody means it.
     #[error("`max_steps` comes to more than {0} epochs of this data")]
     TooManyEpochs(usize),
+    /// More examples than numbers of 32 bits can name.
+    #[error("{0} examples are taken in an epoch: at most 2^32 - 1 can be")]
+    TooManyExamples(u64),
     /// Examples of which none is taken.
     #[error("an epoch takes no example: every `weight` is too small for the number of examples")]
     NothingTaken,
@@ -280,6 +283,16 @@ impl From<TokenizerProblem> for DataError {
 }
 
 impl DataError {
+    /// Whether the machine is at fault, and not the data.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        match self {
+            Self::Fs(error) => error.is_outside(),
+            Self::Read { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What to do next, where there is something to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -309,6 +322,7 @@ impl DataError {
             Self::NothingLeft { dropped: 0, .. } => "lower `val_set_size`",
             Self::NothingLeft { .. } => "lower `val_set_size` or raise `sequence_len`",
             Self::TooManyEpochs(_) => "lower `max_steps`",
+            Self::TooManyExamples(_) => "lower `weight`, or train on a part of the data",
             Self::NothingTaken => "raise `weight`",
         };
         Some(text.to_owned())

@@ -82,7 +82,7 @@ impl<'a> ExampleBuilder<'a> {
         let (leading, prompt_text, answer) = match self.content(row)? {
             Content::Pair(prompt, _) if prompt.is_empty() => return Ok(None),
             Content::Pair(prompt, completion) => {
-                (self.tokenizer.leading_id(), prompt, self.tokenizer.encode(&completion)?.ids)
+                (self.tokenizer.leading_id(), prompt, self.tokenizer.ids(&completion)?)
             }
             Content::Chat(messages) => {
                 let Rendered { text, turns } = self.render(row, &messages)?;
@@ -95,7 +95,7 @@ impl<'a> ExampleBuilder<'a> {
             }
         };
         let mut prompt_ids: Vec<u32> = leading.into_iter().collect();
-        prompt_ids.extend(self.tokenizer.encode(&prompt_text)?.ids);
+        prompt_ids.extend(self.tokenizer.ids(&prompt_text)?);
         Ok(Some(EvalExample { prompt_ids, prompt_text, reference_text: self.tokenizer.decode(&answer)? }))
     }
 
@@ -151,9 +151,9 @@ impl<'a> ExampleBuilder<'a> {
     /// tokens that training saw; then end of sequence.
     fn pair(&self, prompt: &str, completion: &str) -> Result<Example, DataError> {
         let mut ids: Vec<u32> = self.tokenizer.leading_id().into_iter().collect();
-        ids.extend(self.tokenizer.encode(prompt)?.ids);
+        ids.extend(self.tokenizer.ids(prompt)?);
         let boundary = ids.len();
-        ids.extend(self.tokenizer.encode(completion)?.ids);
+        ids.extend(self.tokenizer.ids(completion)?);
         ids.push(self.tokenizer.eos().1);
         let supervised = (0..ids.len()).map(|i| i >= boundary || self.train_on_inputs).collect();
         let ends = vec![ids.len() - 1];

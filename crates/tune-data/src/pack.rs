@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use tune_schema::{Digest, Hasher};
 
-use crate::Tokenizer;
+use crate::store::{TokenStore, le_bytes};
+use crate::{DataError, Tokenizer};
 
 /// A row of the stream. There is no padding: a row is as long as its examples.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,17 +32,36 @@ pub struct RowToken {
 }
 
 impl Row {
+    /// A row of examples of a store.
+    ///
+    /// # Errors
+    /// A temporary file that cannot be read.
+    pub fn of(store: &TokenStore, examples: &[u32]) -> Result<Self, DataError> {
+        let length = examples.iter().map(|example| store.length(*example as usize)).sum();
+        let mut row = Self {
+            input_ids: Vec::with_capacity(length),
+            labels: Vec::with_capacity(length),
+            position_ids: Vec::with_capacity(length),
+            segment_ids: Vec::with_capacity(length),
+        };
+        for example in examples {
+            let tokens = store.read(*example as usize)?;
+            row.push(tokens.ids(), tokens.supervised());
+        }
+        Ok(row)
+    }
+
     /// Adds an example as the next segment.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_possible_wrap,
         reason = "ids are below 2^31, rows below 2^32"
     )]
-    pub fn push(&mut self, ids: &[u32], supervised: impl IntoIterator<Item = bool>) {
+    pub fn push(&mut self, ids: impl IntoIterator<Item = u32>, supervised: impl IntoIterator<Item = bool>) {
         let segment = self.segment_ids.last().map_or(1, |last| last + 1);
-        for (i, (id, supervised)) in ids.iter().zip(supervised).enumerate() {
-            self.input_ids.push(*id);
-            self.labels.push(if supervised && i > 0 { *id as i32 } else { -100 });
+        for (i, (id, supervised)) in ids.into_iter().zip(supervised).enumerate() {
+            self.input_ids.push(id);
+            self.labels.push(if supervised && i > 0 { id as i32 } else { -100 });
             self.position_ids.push(i as u32);
             self.segment_ids.push(segment);
         }
@@ -67,16 +87,57 @@ impl Row {
 /// Rows that are filled at the same time.
 const OPEN_ROWS: usize = 64;
 
+/// Examples in rows, by their numbers: four bytes an example and four a row, however many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// The examples of all rows, one row after another.
+    examples: Vec<u32>,
+    /// Where each row ends in them.
+    ends: Vec<u32>,
+}
+
+impl Packed {
+    fn push(&mut self, row: &[u32]) {
+        self.examples.extend_from_slice(row);
+        self.ends.push(u32::try_from(self.examples.len()).expect("an epoch takes less than 2^32 examples"));
+    }
+
+    /// The examples of a row.
+    #[must_use]
+    pub fn row(&self, i: usize) -> &[u32] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.examples[start as usize..self.ends[i] as usize]
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes that are held in memory.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        4 * (self.examples.capacity() + self.ends.capacity())
+    }
+}
+
 /// Packs examples of the given lengths, in the order given, into rows of at most `limit` tokens: each goes into the first
 /// open row with room; where none has, a new row is opened, and the oldest of 64 is closed. Rows come in the order of
 /// closing, then of opening.
 #[must_use]
-pub fn pack(order: impl Iterator<Item = (u32, usize)>, limit: usize, packing: bool) -> Vec<Vec<u32>> {
-    let mut rows = Vec::new();
+pub fn pack(order: impl ExactSizeIterator<Item = (u32, usize)>, limit: usize, packing: bool) -> Packed {
+    let mut packed = Packed { examples: Vec::with_capacity(order.len()), ends: Vec::new() };
     let mut open: VecDeque<(usize, Vec<u32>)> = VecDeque::new();
     for (example, length) in order {
         if !packing {
-            rows.push(vec![example]);
+            packed.push(&[example]);
             continue;
         }
         if let Some((used, row)) = open.iter_mut().find(|(used, _)| used + length <= limit) {
@@ -84,13 +145,15 @@ pub fn pack(order: impl Iterator<Item = (u32, usize)>, limit: usize, packing: bo
             row.push(example);
             continue;
         }
-        if open.len() == OPEN_ROWS {
-            rows.extend(open.pop_front().map(|(_, row)| row));
+        if open.len() == OPEN_ROWS
+            && let Some((_, row)) = open.pop_front()
+        {
+            packed.push(&row);
         }
         open.push_back((length, vec![example]));
     }
-    rows.extend(open.into_iter().map(|(_, row)| row));
-    rows
+    open.iter().for_each(|(_, row)| packed.push(row));
+    packed
 }
 
 /// Head of the hash chain over rows: `h₀` is the digest of `tune-stream/1`, then `h = sha256(h ‖ row)`, where a row is its
@@ -120,15 +183,14 @@ impl StreamHead {
     /// Takes in the next row.
     #[expect(clippy::cast_possible_truncation, reason = "a row is shorter than 2^32 tokens")]
     pub fn push(&mut self, row: &Row) {
-        let mut bytes = Vec::with_capacity(4 + 16 * row.input_ids.len());
-        bytes.extend((row.input_ids.len() as u32).to_le_bytes());
-        bytes.extend(row.input_ids.iter().flat_map(|v| v.to_le_bytes()));
-        bytes.extend(row.labels.iter().flat_map(|v| v.to_le_bytes()));
-        bytes.extend(row.position_ids.iter().flat_map(|v| v.to_le_bytes()));
-        bytes.extend(row.segment_ids.iter().flat_map(|v| v.to_le_bytes()));
         let mut hasher = Hasher::new();
         hasher.update(self.0.as_bytes());
-        hasher.update(&bytes);
+        hasher.update(&(row.input_ids.len() as u32).to_le_bytes());
+        hasher.update(&le_bytes(&row.input_ids));
+        // The same four bytes as of a number without a sign.
+        hasher.update(&le_bytes(&row.labels.iter().map(|label| label.cast_unsigned()).collect::<Vec<_>>()));
+        hasher.update(&le_bytes(&row.position_ids));
+        hasher.update(&le_bytes(&row.segment_ids));
         self.0 = hasher.finish();
     }
 
@@ -148,8 +210,8 @@ mod tests {
     #[test]
     fn the_digest_of_a_row_is_fixed() {
         let mut row = Row::default();
-        row.push(&[5, 6, 7], [true, false, true]);
-        row.push(&[8, 9], [false, true]);
+        row.push([5, 6, 7], [true, false, true]);
+        row.push([8, 9], [false, true]);
         assert_eq!(row.labels, [-100, -100, 7, -100, 9]);
         assert_eq!((row.position_ids.clone(), row.segment_ids.clone()), (vec![0, 1, 2, 0, 1], vec![1, 1, 1, 2, 2]));
         let mut head = StreamHead::new();
@@ -168,7 +230,8 @@ mod tests {
         #[test]
         fn packing_keeps_every_example_once_within_the_limit(lengths in prop::collection::vec(1_usize..50, 0..400), packing in any::<bool>()) {
             let order = || lengths.iter().enumerate().map(|(i, n)| (i as u32, *n));
-            let rows = pack(order(), 64, packing);
+            let packed = pack(order(), 64, packing);
+            let rows: Vec<&[u32]> = (0..packed.len()).map(|i| packed.row(i)).collect();
             let mut seen: Vec<u32> = rows.concat();
             seen.sort_unstable();
             prop_assert!(seen.into_iter().eq(0..lengths.len() as u32));

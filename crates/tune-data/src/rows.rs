@@ -1,7 +1,7 @@
 //! JSON Lines, one row at a time.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use serde_json::{Map, Value};
 
@@ -19,52 +19,73 @@ pub struct SourceRow {
     pub columns: Map<String, Value>,
 }
 
-/// Calls `each` with every row of a source; blank lines are passed over.
-///
-/// # Errors
-/// The first line that is no JSON object, with its place; or the first error of `each`.
-pub fn for_each_row(
-    source: &str,
-    reader: impl BufRead,
-    each: impl FnMut(SourceRow) -> Result<(), DataError>,
-) -> Result<(), DataError> {
-    read_lines(source, reader, LINE_LIMIT, each)
+/// A line of a source, as it was read.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Where it is.
+    pub place: Place,
+    /// Its bytes, without the line's end.
+    pub bytes: Vec<u8>,
 }
 
-/// [`for_each_row`] with a limit on the bytes of a line.
-fn read_lines(
-    source: &str,
-    mut reader: impl BufRead,
-    limit: u64,
-    mut each: impl FnMut(SourceRow) -> Result<(), DataError>,
-) -> Result<(), DataError> {
-    let mut buffer = Vec::new();
-    for line in 1.. {
-        buffer.clear();
-        let place = Place { source: source.to_owned(), line };
-        // One byte more than the limit, and two for the line's end.
-        let taken = std::io::Read::take(&mut reader, limit + 3).read_until(b'\n', &mut buffer);
-        match taken {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(source) => return Err(DataError::Read { place, source }),
-        }
-        match parse(line, limit, &buffer) {
-            Ok(Some(columns)) => each(SourceRow { place, columns })?,
-            Ok(None) => {}
-            Err(problem) => return Err(DataError::Row { place, problem }),
+impl Line {
+    /// Its row, or nothing where the line is blank.
+    ///
+    /// # Errors
+    /// A line that is no JSON object.
+    pub fn row(self) -> Result<Option<SourceRow>, DataError> {
+        let place = self.place;
+        match parse(place.line, &self.bytes) {
+            Ok(columns) => Ok(columns.map(|columns| SourceRow { place, columns })),
+            Err(problem) => Err(DataError::Row { place, problem }),
         }
     }
-    Ok(())
+}
+
+/// The lines of a source, up to the first that cannot be read.
+#[derive(Debug)]
+pub struct Lines<R> {
+    source: String,
+    reader: R,
+    read: u64,
+    limit: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines that `reader` gives.
+    #[must_use]
+    pub fn new(source: &str, reader: R) -> Self {
+        Self { source: source.to_owned(), reader, read: 0, limit: LINE_LIMIT }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = Result<Line, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut bytes = Vec::new();
+        self.read += 1;
+        let place = Place { source: self.source.clone(), line: self.read };
+        // One byte more than the limit, and two for the line's end.
+        match self.reader.by_ref().take(self.limit + 3).read_until(b'\n', &mut bytes) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(source) => return Some(Err(DataError::Read { place, source })),
+        }
+        for end in [b'\n', b'\r'] {
+            if bytes.last() == Some(&end) {
+                bytes.pop();
+            }
+        }
+        if bytes.len() as u64 > self.limit {
+            return Some(Err(DataError::Row { place, problem: RowProblem::LineTooLong { limit: self.limit } }));
+        }
+        Some(Ok(Line { place, bytes }))
+    }
 }
 
 /// The columns of a line, or nothing where it is blank.
-fn parse(line: u64, limit: u64, bytes: &[u8]) -> Result<Option<Map<String, Value>>, RowProblem> {
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    if bytes.len() as u64 > limit {
-        return Err(RowProblem::LineTooLong { limit });
-    }
+fn parse(line: u64, bytes: &[u8]) -> Result<Option<Map<String, Value>>, RowProblem> {
     if line == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(RowProblem::ByteOrderMark);
     }
@@ -141,12 +162,9 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Vec<u64>, String> {
-        let mut lines = Vec::new();
-        let result = read_lines("s", bytes, 32, |row| {
-            lines.push(row.place.line);
-            Ok(())
-        });
-        result.map(|()| lines).map_err(|error| error.to_string())
+        let lines = Lines { limit: 32, ..Lines::new("s", bytes) };
+        let rows = lines.map(|line| line?.row()).filter_map(Result::transpose);
+        rows.map(|row| row.map(|row| row.place.line).map_err(|error| error.to_string())).collect()
     }
 
     #[test]
@@ -177,15 +195,10 @@ mod tests {
     #[test]
     fn a_column_that_is_not_there_is_named_with_those_that_are() {
         let error = |column: &str, list: bool| {
-            let mut text = String::new();
-            let row = br#"{"text":null,"b":[],"a":"x"}"#;
-            for_each_row("s", row.as_slice(), |row| {
-                let error = if list { row.list(column).err() } else { row.text(column).err() };
-                text = error.map_or_else(String::new, |error| error.to_string());
-                Ok(())
-            })
-            .unwrap();
-            text
+            let text = br#"{"text":null,"b":[],"a":"x"}"#;
+            let row = Lines::new("s", text.as_slice()).next().unwrap().unwrap().row().unwrap().unwrap();
+            let error = if list { row.list(column).err() } else { row.text(column).err() };
+            error.map_or_else(String::new, |error| error.to_string())
         };
         assert_eq!(error("a", false), "");
         let columns = "it has `a` (text), `b` (an empty list), `text` (null)";

@@ -36,6 +36,16 @@ pub enum FsError {
         /// The limit.
         limit: u64,
     },
+    /// A temporary file.
+    #[error("cannot {operation} a temporary file in `{folder}`")]
+    Scratch {
+        /// What was tried.
+        operation: &'static str,
+        /// The folder for temporary files.
+        folder: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// Another process works in the folder.
     #[error("another process is working in `{folder}`")]
     InUse {
@@ -56,7 +66,7 @@ impl FsError {
     /// Whether the machine is at fault, and not what a file holds.
     #[must_use]
     pub fn is_outside(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::InUse { .. } | Self::Incoming { .. })
+        matches!(self, Self::Io { .. } | Self::Scratch { .. } | Self::InUse { .. } | Self::Incoming { .. })
     }
 
     /// What to do next, where there is something to do.
@@ -64,6 +74,13 @@ impl FsError {
     pub fn hint(&self) -> Option<String> {
         let (path, source) = match self {
             Self::Io { path, source, .. } => (path, source),
+            Self::Scratch { folder, source, .. } => {
+                let full = if source.kind() == io::ErrorKind::StorageFull { "its disk is full: " } else { "" };
+                return Some(format!(
+                    "{full}free some space in `{}`, or name another folder with the environment variable `TMPDIR`",
+                    folder.display()
+                ));
+            }
             Self::InUse { .. } => {
                 return Some("wait for it to end, or choose another folder with `output_dir=…`".to_owned());
             }

@@ -4,6 +4,7 @@
 //! - growing files: [`AppendFile`]
 //! - folders: [`create_dir_all`], [`rename_dir_durable`], [`list_files_recursive`]
 //! - what an interruption leaves: [`incomplete_name`], [`remove_incomplete`]
+//! - bytes that only this process needs: [`ScratchFile`]
 //! - one process a folder: [`FolderLock`]
 //! - content by digest: [`ContentStore`]
 
@@ -12,6 +13,7 @@
 mod error;
 mod incomplete;
 mod lock;
+mod scratch;
 mod store;
 mod write;
 
@@ -25,6 +27,7 @@ use error::Context;
 pub use error::FsError;
 pub use incomplete::{incomplete_name, is_incomplete, remove_incomplete};
 pub use lock::FolderLock;
+pub use scratch::ScratchFile;
 pub use store::{ContentStore, cache_dir};
 pub use write::{AppendFile, AtomicFile, rename_dir_durable, write_atomic};
 

@@ -115,12 +115,21 @@ fn main() {
         };
         let operations = 2 * tokens * inputs * outputs;
         let forward = compare(
-            &mut || drop(std::hint::black_box(linear::linear(level, &x, &w, None, inputs, outputs))),
+            &mut || drop(std::hint::black_box(linear::linear(level, &x, (&w).into(), None, inputs, outputs))),
             &mut || peer([tokens, outputs, inputs], (&x, [inputs, 1]), (&w, [1, inputs]), &mut c),
         );
         report("x W^T", operations, forward);
         let backward = compare(
-            &mut || drop(std::hint::black_box(linear::linear_input_gradient(level, &dy, &w, inputs, outputs))),
+            &mut || {
+                drop(std::hint::black_box(linear::linear_input_gradient(
+                    level,
+                    &dy,
+                    (&w).into(),
+                    None,
+                    inputs,
+                    outputs,
+                )))
+            },
             &mut || peer([tokens, inputs, outputs], (&dy, [outputs, 1]), (&w, [inputs, 1]), &mut c),
         );
         report("dy W", operations, backward);

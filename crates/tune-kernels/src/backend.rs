@@ -13,6 +13,64 @@ use burn_tensor::Tensor;
 
 use crate::layout::{Rows, Span};
 use crate::shapes::{AdamW, Dropout, Heads};
+use crate::stored::StoredMatrix;
+
+/// A weight `[outputs, inputs]` on a device.
+#[derive(Debug, Clone)]
+pub enum Weight<B: KernelBackend> {
+    /// Its values; may be trained.
+    Values(Tensor<B, 2>),
+    /// Frozen, and kept as it is stored in its file.
+    Stored(B::Stored),
+}
+
+impl<B: KernelBackend> Weight<B> {
+    /// Outputs and inputs.
+    #[must_use]
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Values(tensor) => tensor.dims(),
+            Self::Stored(stored) => B::stored_shape(stored),
+        }
+    }
+}
+
+impl<B: KernelBackend> From<Tensor<B, 2>> for Weight<B> {
+    fn from(values: Tensor<B, 2>) -> Self {
+        Self::Values(values)
+    }
+}
+
+/// A linear layer: `y = x · Wᵀ (+ bias) (+ branch)`.
+#[derive(Debug, Clone)]
+pub struct Layer<'a, B: KernelBackend> {
+    /// `[outputs, inputs]`
+    pub weight: &'a Weight<B>,
+    /// `[outputs]`
+    pub bias: Option<&'a Tensor<B, 1>>,
+    /// The adapter.
+    pub branch: Option<LoraBranch<B>>,
+}
+
+/// What [`KernelBackend::linears`] gives for a layer.
+#[derive(Debug, Clone)]
+pub struct LayerOutput<B: Backend> {
+    /// `[tokens, outputs]`
+    pub y: Tensor<B, 2>,
+    /// With a branch, `dropout(x) · Aᵀ`, `[tokens, rank]`: the backward pass needs it.
+    pub h: Option<Tensor<B, 2>>,
+}
+
+/// Whether and how the gradient of a layer's input is wanted.
+#[derive(Debug)]
+pub enum InputGradient<'a, B: Backend> {
+    /// Not at all.
+    None,
+    /// By itself.
+    Alone,
+    /// Added to this, `[tokens, inputs]`: one rounded sum for each element.
+    Plus(&'a Tensor<B, 2>),
+}
 
 /// A LoRA branch: `y += scale · dropout(x) · Aᵀ · Bᵀ`.
 #[derive(Debug, Clone)]
@@ -69,47 +127,58 @@ pub struct Target {
 
 /// The contract's operations on a device.
 pub trait KernelBackend: Backend {
-    /// `y[t, n] = Σ_k x[t, k] · w[n, k] (+ bias[n])`. `x: [tokens, inputs]`, `w: [outputs, inputs]`.
-    fn linear(x: &Tensor<Self, 2>, w: &Tensor<Self, 2>, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2>;
+    /// A weight on the device in its stored type.
+    type Stored: Clone + std::fmt::Debug + Send + Sync + 'static;
 
-    /// Linear with a LoRA branch. Gives the output and `h = dropout(x) · Aᵀ`, `[tokens, rank]`, for the backward pass.
-    fn linear_lora(
+    /// Brings a stored weight to the device.
+    fn stored(matrix: StoredMatrix, device: &Self::Device) -> Self::Stored;
+
+    /// Rows and columns of a stored weight.
+    fn stored_shape(stored: &Self::Stored) -> [usize; 2];
+
+    /// Layers of the same input `x: [tokens, inputs]`: for each `y[t, n] = Σ_k x[t, k] · w[n, k] (+ bias[n]) (+ branch)`.
+    /// With `plus: [tokens, outputs]` the first layer gives `plus + y`.
+    fn linears(
         x: &Tensor<Self, 2>,
-        w: &Tensor<Self, 2>,
-        bias: Option<&Tensor<Self, 1>>,
-        branch: &LoraBranch<Self>,
+        layers: &[Layer<'_, Self>],
+        plus: Option<&Tensor<Self, 2>>,
         rows: &Rows,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>);
+    ) -> Vec<LayerOutput<Self>>;
 
-    /// Gradient of [`Self::linear`] with respect to `x`: `dx[t, k] = Σ_n dy[t, n] · w[n, k]`.
-    fn linear_input_gradient(dy: &Tensor<Self, 2>, w: &Tensor<Self, 2>) -> Tensor<Self, 2>;
+    /// Gradient of a layer without branch with respect to `x`: `dx[t, k] = Σ_n dy[t, n] · w[n, k]`, and `plus + dx` where
+    /// `plus` is given.
+    fn linear_input_gradient(dy: &Tensor<Self, 2>, w: &Weight<Self>, plus: Option<&Tensor<Self, 2>>)
+    -> Tensor<Self, 2>;
 
-    /// Gradient of [`Self::linear`] with respect to `w`, one `[outputs, inputs]` a row.
+    /// Gradient of a layer with respect to `w`, one `[outputs, inputs]` a row.
     fn linear_weight_gradient(dy: &Tensor<Self, 2>, x: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 2>>;
 
     /// Gradient with respect to a bias, one `[outputs]` a row.
     fn bias_gradient(dy: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 1>>;
 
-    /// Gradients of [`Self::linear_lora`]: of `x` (where `input` is set), and of the branch, one a row.
+    /// Gradients of a layer with a branch: of `x`, and of the branch, one a row.
+    ///
+    /// # Panics
+    /// If the layer has no branch.
     fn linear_lora_backward(
         dy: &Tensor<Self, 2>,
         x: &Tensor<Self, 2>,
         h: &Tensor<Self, 2>,
-        w: &Tensor<Self, 2>,
-        branch: &LoraBranch<Self>,
+        layer: &Layer<'_, Self>,
         rows: &Rows,
-        input: bool,
+        input: InputGradient<'_, Self>,
     ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>);
 
     /// `y = x / sqrt(mean(x²) + epsilon) · w` for each token. Gives `y` and the reciprocal roots, `[tokens]`.
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>);
 
-    /// Gradient of [`Self::rms_norm`] with respect to `x`.
+    /// Gradient of [`Self::rms_norm`] with respect to `x`; `plus + dx` where `plus` is given.
     fn rms_norm_input_gradient(
         dy: &Tensor<Self, 2>,
         x: &Tensor<Self, 2>,
         w: &Tensor<Self, 1>,
         reciprocal_roots: &Tensor<Self, 1>,
+        plus: Option<&Tensor<Self, 2>>,
     ) -> Tensor<Self, 2>;
 
     /// Gradient of [`Self::rms_norm`] with respect to `w`, one `[features]` a row.
@@ -171,7 +240,7 @@ pub trait KernelBackend: Backend {
     ///
     /// # Panics
     /// If an id lies beyond the table.
-    fn embedding(table: &Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2>;
+    fn embedding(table: &Weight<Self>, ids: &[u32]) -> Tensor<Self, 2>;
 
     /// Gradient of [`Self::embedding`] with respect to the table, one `[vocabulary, features]` a row.
     fn embedding_gradient(dy: &Tensor<Self, 2>, ids: &[u32], vocabulary: usize, rows: &Rows) -> Vec<Tensor<Self, 2>>;
@@ -180,7 +249,7 @@ pub trait KernelBackend: Backend {
     /// Targets are in ascending order of position. `x: [tokens, features]`, `w: [vocabulary, features]`.
     fn cross_entropy(
         x: &Tensor<Self, 2>,
-        w: &Tensor<Self, 2>,
+        w: &Weight<Self>,
         targets: &[Target],
         rows: &Rows,
         gradients: Gradients,

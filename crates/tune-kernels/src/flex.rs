@@ -1,15 +1,20 @@
 //! The operations on burn's CPU backend, `Flex`: tensors are unpacked to slices for the kernels of [`crate::cpu`].
 
+use std::sync::Arc;
+
 use burn_backend::TensorData;
 use burn_flex::{Flex, FlexTensor};
 use burn_tensor::Tensor;
 
-use crate::backend::{CrossEntropy, Gradients, KernelBackend, LoraBranch, LoraGradient, Target};
+use crate::backend::{
+    CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
+};
 use crate::cpu::linear::Branch;
 use crate::cpu::{Level, attention, head, linear, pointwise};
 use crate::layout::{Rows, Span};
 use crate::profile::{Operation, timed};
-use crate::shapes::{AdamW, Dropout, Heads};
+use crate::shapes::{AdamW, Heads};
+use crate::stored::StoredMatrix;
 
 /// The contiguous storage of a tensor.
 struct Host(FlexTensor);
@@ -35,9 +40,67 @@ fn into_values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
     tensor.into_data().into_vec().expect("tensors of the contract are f32")
 }
 
-fn branch<'a>(branch: &LoraBranch<Flex>, a: &'a Host, b: &'a Host) -> Branch<'a> {
-    let dropout: Option<Dropout> = branch.dropout;
-    Branch { a: a.slice(), b: b.slice(), scale: branch.scale, dropout, rank: branch.a.dims()[0] }
+/// A weight's values, or the weight as it is stored.
+enum HostWeight {
+    Values(Host),
+    Stored(Arc<StoredMatrix>),
+}
+
+impl HostWeight {
+    fn new(weight: &Weight<Flex>) -> Self {
+        match weight {
+            Weight::Values(tensor) => Self::Values(Host::new(tensor)),
+            Weight::Stored(matrix) => Self::Stored(Arc::clone(matrix)),
+        }
+    }
+
+    fn view(&self) -> linear::Weight<'_> {
+        match self {
+            Self::Values(values) => linear::Weight::Values(values.slice()),
+            Self::Stored(matrix) => linear::Weight::Stored(matrix),
+        }
+    }
+}
+
+/// The tensors of a layer.
+struct HostLayer<'a> {
+    layer: &'a Layer<'a, Flex>,
+    weight: HostWeight,
+    bias: Option<Host>,
+    branch: Option<[Host; 2]>,
+}
+
+impl<'a> HostLayer<'a> {
+    fn new(layer: &'a Layer<'a, Flex>) -> Self {
+        let [outputs, inputs] = layer.weight.dims();
+        if let Some(branch) = &layer.branch {
+            let rank = branch.a.dims()[0];
+            assert_eq!(([rank, inputs], [outputs, rank]), (branch.a.dims(), branch.b.dims()), "shapes of A and B");
+        }
+        Self {
+            layer,
+            weight: HostWeight::new(layer.weight),
+            bias: layer.bias.map(Host::new),
+            branch: layer.branch.as_ref().map(|branch| [Host::new(&branch.a), Host::new(&branch.b)]),
+        }
+    }
+
+    fn view(&self) -> linear::Layer<'_> {
+        let [outputs, inputs] = self.layer.weight.dims();
+        let branch = self.layer.branch.as_ref().zip(self.branch.as_ref()).map(|(branch, [a, b])| Branch {
+            a: a.slice(),
+            b: b.slice(),
+            scale: branch.scale,
+            dropout: branch.dropout,
+            rank: branch.a.dims()[0],
+        });
+        linear::Layer {
+            weight: self.weight.view(),
+            shape: [inputs, outputs],
+            bias: self.bias.as_ref().map(Host::slice),
+            branch,
+        }
+    }
 }
 
 /// Columns of a tensor seen as a matrix: a vector is a matrix of one row.
@@ -46,55 +109,46 @@ fn columns(dims: &[usize]) -> usize {
 }
 
 impl KernelBackend for Flex {
-    fn linear(x: &Tensor<Self, 2>, w: &Tensor<Self, 2>, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2> {
-        let ([tokens, inputs], [outputs, w_inputs]) = (x.dims(), w.dims());
-        assert_eq!(inputs, w_inputs, "linear: inputs of x and w");
-        let bias = bias.map(Host::new);
-        let bias = bias.as_ref().map(Host::slice);
-        let y = timed(Operation::LinearForward, || {
-            linear::linear(Level::current(), Host::new(x).slice(), Host::new(w).slice(), bias, inputs, outputs)
-        });
-        tensor(y, [tokens, outputs])
+    type Stored = Arc<StoredMatrix>;
+
+    fn stored(matrix: StoredMatrix, _device: &Self::Device) -> Self::Stored {
+        Arc::new(matrix)
     }
 
-    fn linear_lora(
+    fn stored_shape(stored: &Self::Stored) -> [usize; 2] {
+        stored.shape()
+    }
+
+    fn linears(
         x: &Tensor<Self, 2>,
-        w: &Tensor<Self, 2>,
-        bias: Option<&Tensor<Self, 1>>,
-        lora: &LoraBranch<Self>,
+        layers: &[Layer<'_, Self>],
+        plus: Option<&Tensor<Self, 2>>,
         rows: &Rows,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        let ([tokens, inputs], [outputs, w_inputs]) = (x.dims(), w.dims());
-        let [rank, a_inputs] = lora.a.dims();
-        assert_eq!((inputs, inputs), (w_inputs, a_inputs), "linear_lora: inputs of x, w and a");
-        assert_eq!([outputs, rank], lora.b.dims(), "linear_lora: shape of b");
-        let bias = bias.map(Host::new);
-        let bias = bias.as_ref().map(Host::slice);
-        let (a, b) = (Host::new(&lora.a), Host::new(&lora.b));
-        let (x, w) = (Host::new(x), Host::new(w));
-        let (y, h) = linear::linear_lora(
-            Level::current(),
-            x.slice(),
-            w.slice(),
-            bias,
-            branch(lora, &a, &b),
-            [inputs, outputs],
-            rows,
-        );
-        (tensor(y, [tokens, outputs]), tensor(h, [tokens, rank]))
+    ) -> Vec<LayerOutput<Self>> {
+        let [tokens, inputs] = x.dims();
+        assert!(layers.iter().all(|layer| layer.weight.dims()[1] == inputs), "linears: inputs of x and the weights");
+        let (x, plus) = (Host::new(x), plus.map(Host::new));
+        let hosts: Vec<HostLayer<'_>> = layers.iter().map(HostLayer::new).collect();
+        let views: Vec<linear::Layer<'_>> = hosts.iter().map(HostLayer::view).collect();
+        let outputs = linear::linears(Level::current(), x.slice(), &views, plus.as_ref().map(Host::slice), rows);
+        let outputs = outputs.into_iter().zip(&views).map(|((y, h), layer)| LayerOutput {
+            y: tensor(y, [tokens, layer.shape[1]]),
+            h: h.zip(layer.branch).map(|(h, branch)| tensor(h, [tokens, branch.rank])),
+        });
+        outputs.collect()
     }
 
-    fn linear_input_gradient(dy: &Tensor<Self, 2>, w: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+    fn linear_input_gradient(
+        dy: &Tensor<Self, 2>,
+        w: &Weight<Self>,
+        plus: Option<&Tensor<Self, 2>>,
+    ) -> Tensor<Self, 2> {
         let ([tokens, outputs], [w_outputs, inputs]) = (dy.dims(), w.dims());
         assert_eq!(outputs, w_outputs, "linear_input_gradient: outputs of dy and w");
+        let (dy, w, plus) = (Host::new(dy), HostWeight::new(w), plus.map(Host::new));
+        let plus = plus.as_ref().map(Host::slice);
         let dx = timed(Operation::LinearBackward, || {
-            linear::linear_input_gradient(
-                Level::current(),
-                Host::new(dy).slice(),
-                Host::new(w).slice(),
-                inputs,
-                outputs,
-            )
+            linear::linear_input_gradient(Level::current(), dy.slice(), w.view(), plus, inputs, outputs)
         });
         tensor(dx, [tokens, inputs])
     }
@@ -117,27 +171,30 @@ impl KernelBackend for Flex {
         dy: &Tensor<Self, 2>,
         x: &Tensor<Self, 2>,
         h: &Tensor<Self, 2>,
-        w: &Tensor<Self, 2>,
-        lora: &LoraBranch<Self>,
+        layer: &Layer<'_, Self>,
         rows: &Rows,
-        input: bool,
+        input: InputGradient<'_, Self>,
     ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
-        let ([tokens, outputs], [x_tokens, inputs], [rank, _]) = (dy.dims(), x.dims(), lora.a.dims());
-        assert_eq!((tokens, [outputs, inputs]), (x_tokens, w.dims()), "linear_lora_backward: shapes of dy, x and w");
-        assert_eq!([tokens, rank], h.dims(), "linear_lora_backward: shape of h");
-        let (a, b) = (Host::new(&lora.a), Host::new(&lora.b));
-        let (dy, x, h, w) = (Host::new(dy), Host::new(x), Host::new(h), Host::new(w));
-        let (dx, gradients) = linear::linear_lora_backward(
-            Level::current(),
-            dy.slice(),
-            x.slice(),
-            h.slice(),
-            w.slice(),
-            branch(lora, &a, &b),
-            [inputs, outputs],
-            rows,
-            input,
+        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
+        assert_eq!(
+            (tokens, [outputs, inputs]),
+            (x_tokens, layer.weight.dims()),
+            "linear_lora_backward: shapes of dy, x and the weight"
         );
+        let rank = h.dims()[1];
+        let host = HostLayer::new(layer);
+        let (dy, x, h) = (Host::new(dy), Host::new(x), Host::new(h));
+        let plus;
+        let input = match input {
+            InputGradient::None => linear::InputGradient::None,
+            InputGradient::Alone => linear::InputGradient::Alone,
+            InputGradient::Plus(tensor) => {
+                plus = Host::new(tensor);
+                linear::InputGradient::Plus(plus.slice())
+            }
+        };
+        let (dx, gradients) =
+            linear::linear_lora_backward(Level::current(), dy.slice(), x.slice(), h.slice(), &host.view(), rows, input);
         let gradients = gradients
             .into_iter()
             .map(|(a, b)| LoraGradient { a: tensor(a, [rank, inputs]), b: tensor(b, [outputs, rank]) });
@@ -158,11 +215,15 @@ impl KernelBackend for Flex {
         x: &Tensor<Self, 2>,
         w: &Tensor<Self, 1>,
         reciprocal_roots: &Tensor<Self, 1>,
+        plus: Option<&Tensor<Self, 2>>,
     ) -> Tensor<Self, 2> {
         assert_eq!(dy.dims(), x.dims(), "rms_norm_input_gradient: shapes of dy and x");
         let (dy, host, w, roots) = (Host::new(dy), Host::new(x), Host::new(w), Host::new(reciprocal_roots));
+        let plus = plus.map(Host::new);
+        let plus = plus.as_ref().map(Host::slice);
         let dx = timed(Operation::Norm, || {
-            pointwise::rms_norm_input_gradient(Level::current(), dy.slice(), host.slice(), w.slice(), roots.slice())
+            let (dy, x) = (dy.slice(), host.slice());
+            pointwise::rms_norm_input_gradient(Level::current(), dy, x, w.slice(), roots.slice(), plus)
         });
         tensor(dx, x.dims())
     }
@@ -280,10 +341,10 @@ impl KernelBackend for Flex {
         (tensor(d_gate, dims), tensor(d_up, dims))
     }
 
-    fn embedding(table: &Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2> {
+    fn embedding(table: &Weight<Self>, ids: &[u32]) -> Tensor<Self, 2> {
         let [vocabulary, features] = table.dims();
         assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "embedding: ids within the vocabulary");
-        let rows = timed(Operation::Embedding, || head::embedding(Host::new(table).slice(), ids, features));
+        let rows = timed(Operation::Embedding, || head::embedding(HostWeight::new(table).view(), ids, features));
         tensor(rows, [ids.len(), features])
     }
 
@@ -296,7 +357,7 @@ impl KernelBackend for Flex {
 
     fn cross_entropy(
         x: &Tensor<Self, 2>,
-        w: &Tensor<Self, 2>,
+        w: &Weight<Self>,
         targets: &[Target],
         rows: &Rows,
         gradients: Gradients,
@@ -308,9 +369,9 @@ impl KernelBackend for Flex {
             "cross_entropy: targets within x and w"
         );
         assert!(targets.is_sorted_by(|a, b| a.position < b.position), "cross_entropy: targets in order");
-        let (x, w) = (Host::new(x), Host::new(w));
+        let (x, w) = (Host::new(x), HostWeight::new(w));
         let (losses, dx, dw) = timed(Operation::Head, || {
-            head::cross_entropy(Level::current(), x.slice(), w.slice(), features, targets, rows, gradients)
+            head::cross_entropy(Level::current(), x.slice(), w.view(), features, targets, rows, gradients)
         });
         CrossEntropy {
             losses,

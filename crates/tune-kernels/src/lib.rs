@@ -15,6 +15,7 @@
 pub mod backend;
 pub mod cpu;
 pub mod elementary;
+pub mod encoding;
 mod flex;
 #[expect(unsafe_code, reason = "loads, stores and vector instructions")]
 pub mod lanes;
@@ -23,6 +24,7 @@ pub mod philox;
 pub mod profile;
 pub mod reference;
 pub mod shapes;
+pub mod stored;
 pub mod tree;
 
 pub use backend::KernelBackend;

@@ -2,13 +2,15 @@
 //! 1, primes and sizes around the tiles among them.
 
 use tune_kernels::backend::{Gradients, Target};
-use tune_kernels::cpu::linear::Branch;
+use tune_kernels::cpu::linear::{Branch, InputGradient, Layer, Weight};
 use tune_kernels::cpu::{Level, attention, head, linear, pointwise};
+use tune_kernels::encoding::Encoding;
 use tune_kernels::lanes::Fused;
 use tune_kernels::layout::{Rows, Span};
 use tune_kernels::philox::{StreamKey, philox4x32_10};
 use tune_kernels::reference;
 use tune_kernels::shapes::{AdamW, Dropout, Heads};
+use tune_kernels::stored::StoredMatrix;
 
 /// Random numbers for the tests, from the contract's own generator.
 struct Random {
@@ -113,11 +115,16 @@ fn products() {
         let dx = reference::linear_input_gradient::<Fused>(&dy, &w, inputs, outputs);
         for level in levels() {
             let what = format!("{tokens}×{inputs}×{outputs}");
-            same(&format!("linear {what}"), level, &linear::linear(level, &x, &w, Some(&bias), inputs, outputs), &y);
+            same(
+                &format!("linear {what}"),
+                level,
+                &linear::linear(level, &x, (&w).into(), Some(&bias), inputs, outputs),
+                &y,
+            );
             same(
                 &format!("input gradient {what}"),
                 level,
-                &linear::linear_input_gradient(level, &dy, &w, inputs, outputs),
+                &linear::linear_input_gradient(level, &dy, (&w).into(), None, inputs, outputs),
                 &dx,
             );
             for row in &rows.ranges {
@@ -133,33 +140,122 @@ fn products() {
     }
 }
 
+/// Elementwise `plus + x`, as a residual or the sum of gradients is defined.
+fn sum(plus: &[f32], x: &[f32]) -> Vec<f32> {
+    plus.iter().zip(x).map(|(plus, x)| plus + x).collect()
+}
+
 #[test]
 fn lora() {
     for case in 0..shapes() / 2 {
         let mut random = Random::new(10_000 + case);
-        let (tokens, inputs, outputs, rank) =
-            (random.size(), random.size(), random.size(), 1 + random.word() as usize % 17);
+        let (mut tokens, mut inputs, mut outputs) = (random.size(), random.size(), random.size());
+        match case % 16 {
+            2 => inputs *= 21,
+            5 => tokens *= 9,
+            9 => outputs *= 17,
+            _ => {}
+        }
+        let rank = 1 + random.word() as usize % if case % 5 == 0 { 70 } else { 17 };
         let (x, w, dy) =
             (random.values(tokens * inputs), random.values(outputs * inputs), random.values(tokens * outputs));
         let (a, b) = (random.values(rank * inputs), random.values(outputs * rank));
+        let bias = (case % 3 == 0).then(|| random.values(outputs));
+        let bias = bias.as_deref();
+        let (onto_y, onto_dx) = (random.values(tokens * outputs), random.values(tokens * inputs));
         let rows = random.rows(tokens);
         let dropout = (case % 2 == 0).then(|| Dropout::new(StreamKey([5, 6]), case, 0.3));
-        let branch = Branch { a: &a, b: &b, scale: 1.7, dropout, rank };
+        let branch = Some(Branch { a: &a, b: &b, scale: 1.7, dropout, rank });
+        let layer = Layer { weight: (&w).into(), shape: [inputs, outputs], bias, branch };
+        // A second layer of the same input, without a branch, and a third one with the same branch.
+        let more = random.size();
+        let w2 = random.values(more * inputs);
+        let second = Layer { weight: (&w2).into(), shape: [inputs, more], bias: None, branch: None };
         let sizes = [inputs, outputs, rank];
-        let (y, h) = reference::linear_lora::<Fused>(&x, &w, None, &a, &b, 1.7, dropout, sizes, &rows);
+        let (y, h) = reference::linear_lora::<Fused>(&x, &w, bias, &a, &b, 1.7, dropout, sizes, &rows);
+        let y2 = reference::linear::<Fused>(&x, &w2, None, inputs, more);
         let (dx, gradients) =
             reference::linear_lora_backward::<Fused>(&dy, &x, &h, &w, &a, &b, 1.7, dropout, sizes, &rows);
         for level in levels() {
-            let (got_y, got_h) = linear::linear_lora(level, &x, &w, None, branch, [inputs, outputs], &rows);
-            same("lora y", level, &got_y, &y);
-            same("lora h", level, &got_h, &h);
-            let (got_dx, got) =
-                linear::linear_lora_backward(level, &dy, &x, &h, &w, branch, [inputs, outputs], &rows, true);
-            same("lora dx", level, &got_dx.unwrap(), &dx);
-            for ((got_a, got_b), (a, b)) in got.iter().zip(&gradients) {
-                same("lora dA", level, got_a, a);
-                same("lora dB", level, got_b, b);
+            let alone = linear::linears(level, &x, &[layer], None, &rows);
+            same("lora y", level, &alone[0].0, &y);
+            same("lora h", level, alone[0].1.as_ref().unwrap(), &h);
+            let together = linear::linears(level, &x, &[layer, second, layer], Some(&onto_y), &rows);
+            same("the first of three, with a residual", level, &together[0].0, &sum(&onto_y, &y));
+            same("the second of three", level, &together[1].0, &y2);
+            assert!(together[1].1.is_none());
+            same("the third of three", level, &together[2].0, &y);
+            for n in [0, 2] {
+                same("h of three", level, together[n].1.as_ref().unwrap(), &h);
             }
+            let plus = sum(&onto_dx, &dx);
+            for (input, want) in [
+                (InputGradient::Alone, Some(&dx)),
+                (InputGradient::Plus(&onto_dx), Some(&plus)),
+                (InputGradient::None, None),
+            ] {
+                let (got_dx, got) = linear::linear_lora_backward(level, &dy, &x, &h, &layer, &rows, input);
+                assert_eq!(got_dx.is_some(), want.is_some());
+                if let (Some(got), Some(want)) = (got_dx, want) {
+                    same("lora dx", level, &got, want);
+                }
+                for ((got_a, got_b), (a, b)) in got.iter().zip(&gradients) {
+                    same("lora dA", level, got_a, a);
+                    same("lora dB", level, got_b, b);
+                }
+            }
+        }
+    }
+}
+
+/// Weights that stay as they are stored give the bits of their values, whatever part of a block a panel covers.
+#[test]
+fn stored_weights() {
+    let encodings = [
+        Encoding::F16,
+        Encoding::Bf16,
+        Encoding::Q8_0,
+        Encoding::Q4_0,
+        Encoding::Q4_1,
+        Encoding::Q5_0,
+        Encoding::Q5_1,
+        Encoding::Q4K,
+        Encoding::Q5K,
+        Encoding::Q6K,
+    ];
+    for case in 0..shapes() / 2 {
+        let mut random = Random::new(60_000 + case);
+        let encoding = encodings[case as usize % encodings.len()];
+        let block = encoding.block_values();
+        let (tokens, mut outputs) = (random.size(), random.size());
+        let inputs = if block == 1 { random.size() } else { block * (1 + random.word() as usize % 5) };
+        if case % 7 == 0 {
+            outputs *= 19;
+        }
+        let count = outputs * inputs / block * encoding.block_bytes();
+        let mut bytes: Vec<u8> = (0..count).map(|_| random.word() as u8).collect();
+        let size = encoding.block_bytes();
+        for block in bytes.chunks_exact_mut(size) {
+            // Numbers of ordinary size: the exponents of binary16 and bfloat16 fields are not the highest.
+            for high in [1, 3, size - 1].into_iter().filter(|high| *high < size) {
+                block[high] &= 0xbf;
+            }
+        }
+        let stored = StoredMatrix::new(encoding, [outputs, inputs], bytes.clone()).unwrap();
+        let mut w = Vec::new();
+        encoding.decode(&bytes, &mut w);
+        assert!(w.iter().all(|value| value.is_finite()), "{encoding:?}");
+        let (x, dy) = (random.values(tokens * inputs), random.values(tokens * outputs));
+        let y = reference::linear::<Fused>(&x, &w, None, inputs, outputs);
+        let dx = reference::linear_input_gradient::<Fused>(&dy, &w, inputs, outputs);
+        let ids: Vec<u32> = (0..5).map(|_| random.word() % outputs as u32).collect();
+        let rows = head::embedding(Weight::Values(&w), &ids, inputs);
+        same("embedding", Level::Scalar, &head::embedding(Weight::Stored(&stored), &ids, inputs), &rows);
+        for level in levels() {
+            let what = format!("{encoding:?} {tokens}×{inputs}×{outputs}");
+            let weight = Weight::Stored(&stored);
+            same(&what, level, &linear::linear(level, &x, weight, None, inputs, outputs), &y);
+            same(&what, level, &linear::linear_input_gradient(level, &dy, weight, None, inputs, outputs), &dx);
         }
     }
 }
@@ -197,7 +293,9 @@ fn normalisation_rotation_activation_optimizer() {
             let (got_y, got_roots) = pointwise::rms_norm(level, &x, &w, 1e-5);
             same("rms_norm", level, &got_y, &y);
             same("rms_norm roots", level, &got_roots, &roots);
-            same("rms_norm dx", level, &pointwise::rms_norm_input_gradient(level, &dy, &x, &w, &roots), &dx);
+            same("rms_norm dx", level, &pointwise::rms_norm_input_gradient(level, &dy, &x, &w, &roots, None), &dx);
+            let onto = pointwise::rms_norm_input_gradient(level, &dy, &x, &w, &roots, Some(&moments));
+            same("rms_norm dx with a residual", level, &onto, &sum(&moments, &dx));
             for row in &rows.ranges {
                 let want = reference::rms_norm_weight_gradient::<Fused>(&dy, &x, &roots, features, row);
                 same(
@@ -291,11 +389,13 @@ fn cross_entropy() {
         let (losses, d_logits, dx) = reference::cross_entropy::<Fused>(&x, &w, features, &targets);
         let gathered: Vec<f32> = targets.iter().flat_map(|t| x[t.position * features..][..features].to_vec()).collect();
         for level in levels() {
-            let (got, none, _) = head::cross_entropy(level, &x, &w, features, &targets, &rows, Gradients::None);
+            let (got, none, _) =
+                head::cross_entropy(level, &x, (&w).into(), features, &targets, &rows, Gradients::None);
             same("losses", level, &got, &losses);
             assert!(none.is_none());
             for gradients in [Gradients::Input, Gradients::InputAndWeight] {
-                let (got, got_dx, dw) = head::cross_entropy(level, &x, &w, features, &targets, &rows, gradients);
+                let (got, got_dx, dw) =
+                    head::cross_entropy(level, &x, (&w).into(), features, &targets, &rows, gradients);
                 same("losses", level, &got, &losses);
                 same("cross_entropy dx", level, &got_dx.unwrap(), &dx);
                 if gradients == Gradients::InputAndWeight {

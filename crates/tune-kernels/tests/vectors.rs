@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use support::{Case, Results, cases, hex, hex_words, hex64};
 use tune_kernels::backend::{Gradients, Target};
-use tune_kernels::cpu::linear::Branch;
+use tune_kernels::cpu::linear::{Branch, InputGradient, Layer};
 use tune_kernels::cpu::{self, Level};
 use tune_kernels::elementary::{exp_one, ln, sigmoid_one};
 use tune_kernels::lanes::{Fma, Fused, Lanes, One, Unfused};
@@ -182,7 +182,7 @@ fn arithmetic<F: Fma>(case: &Case) -> Results {
 fn fma_by_kernels(level: Level, case: &Case) -> Results {
     let (a, b, c) = (case.f32s("a"), case.f32s("b"), case.f32s("c"));
     let one = |i: usize| {
-        let y = cpu::linear::linear(level, &[1.0, a[i]], &[c[i], b[i]], None, 2, 1)[0];
+        let y = cpu::linear::linear(level, &[1.0, a[i]], cpu::linear::Weight::Values(&[c[i], b[i]]), None, 2, 1)[0];
         let negative_zero = a[i] * b[i] == 0.0 && (a[i] * b[i]).is_sign_negative() && c[i].to_bits() == 1 << 31;
         if negative_zero { -y } else { y }
     };
@@ -206,8 +206,8 @@ fn linear_by_kernels(level: Level, case: &Case) -> Results {
     let (inputs, outputs, row) = (case.size("inputs"), case.size("outputs"), case.range("row"));
     let (x, w, bias, dy) = (case.f32s("x"), case.f32s("w"), case.f32s("bias"), case.f32s("dy"));
     vec![
-        ("y", hex(&cpu::linear::linear(level, &x, &w, Some(&bias), inputs, outputs))),
-        ("dx", hex(&cpu::linear::linear_input_gradient(level, &dy, &w, inputs, outputs))),
+        ("y", hex(&cpu::linear::linear(level, &x, (&w).into(), Some(&bias), inputs, outputs))),
+        ("dx", hex(&cpu::linear::linear_input_gradient(level, &dy, (&w).into(), None, inputs, outputs))),
         ("dw", hex(&cpu::linear::linear_weight_gradient(level, &dy, &x, inputs, outputs, &row))),
         ("d_bias", hex(&cpu::pointwise::bias_gradient(&dy, outputs, &row))),
     ]
@@ -243,9 +243,11 @@ fn lora_by_kernels(level: Level, case: &Case) -> Results {
     let (a, b, scale) = (case.f32s("a"), case.f32s("b"), case.f32("scale"));
     let (rows, bias) = (rows(case), case.has("bias").then(|| case.f32s("bias")));
     let branch = Branch { a: &a, b: &b, scale, dropout: drop(case), rank };
-    let (y, h) = cpu::linear::linear_lora(level, &x, &w, bias.as_deref(), branch, [inputs, outputs], &rows);
-    let (dx, gradients) =
-        cpu::linear::linear_lora_backward(level, &dy, &x, &h, &w, branch, [inputs, outputs], &rows, true);
+    let bias = bias.as_deref();
+    let layer = Layer { weight: (&w).into(), shape: [inputs, outputs], bias, branch: Some(branch) };
+    let (y, h) = cpu::linear::linears(level, &x, &[layer], None, &rows).remove(0);
+    let h = h.expect("the layer has a branch");
+    let (dx, gradients) = cpu::linear::linear_lora_backward(level, &dy, &x, &h, &layer, &rows, InputGradient::Alone);
     join(&y, &h, &dx.expect("asked for"), gradients)
 }
 
@@ -273,7 +275,7 @@ fn rms_norm_by_kernels(level: Level, case: &Case) -> Results {
     vec![
         ("y", hex(&y)),
         ("roots", hex(&roots)),
-        ("dx", hex(&cpu::pointwise::rms_norm_input_gradient(level, &dy, &x, &w, &roots))),
+        ("dx", hex(&cpu::pointwise::rms_norm_input_gradient(level, &dy, &x, &w, &roots, None))),
         ("dw", hex(&cpu::pointwise::rms_norm_weight_gradient(level, &dy, &x, &roots, w.len(), &row))),
         ("squares", hex(&cpu::pointwise::row_sums_of_squares(level, &x, w.len()))),
     ]
@@ -351,7 +353,7 @@ fn cross_entropy_by_kernels(level: Level, case: &Case) -> Results {
     let (x, w, features, targets) = (case.f32s("x"), case.f32s("w"), case.size("features"), targets(case));
     let rows = Rows { ranges: case.ranges("rows"), first: 0 };
     let (losses, dx, dw) =
-        cpu::head::cross_entropy(level, &x, &w, features, &targets, &rows, Gradients::InputAndWeight);
+        cpu::head::cross_entropy(level, &x, (&w).into(), features, &targets, &rows, Gradients::InputAndWeight);
     vec![("losses", hex(&losses)), ("dx", hex(&dx.expect("asked for"))), ("dw", hex(&dw.concat()))]
 }
 

@@ -49,9 +49,8 @@ pub fn expand_targets(config: &ModelConfig, targets: &TargetModules) -> Result<V
 
 /// A fresh branch for a layer: `A` uniform in ±1/√inputs (what PEFT's Kaiming initialisation with a = √5 comes to) from
 /// the stream `adapter-init/<module>`, element by element in row-major order; `B` zero.
-pub(crate) fn fresh<B: KernelBackend>(linear: &Linear<B>, spec: &LoraSpec, seed: Seed) -> Lora<B> {
+pub(crate) fn fresh<B: KernelBackend>(linear: &Linear<B>, spec: &LoraSpec, seed: Seed, device: &B::Device) -> Lora<B> {
     let [outputs, inputs] = linear.weight.dims();
-    let device = linear.weight.device();
     let key = StreamKey(seed.stream(&format!("{}/{}", streams::ADAPTER_INIT, linear.name)));
     #[expect(clippy::cast_precision_loss, reason = "a feature count")]
     let bound = 1.0 / (inputs as f64).sqrt();
@@ -59,8 +58,8 @@ pub(crate) fn fresh<B: KernelBackend>(linear: &Linear<B>, spec: &LoraSpec, seed:
     let a: Vec<f32> = (0..(spec.rank * inputs) as u64).map(|i| ((2.0 * key.uniform(i) - 1.0) * bound) as f32).collect();
     let dropout = StreamKey(seed.stream(&format!("{}/{}", streams::DROPOUT, linear.name)));
     Lora {
-        a: Tensor::from_data(TensorData::new(a, [spec.rank, inputs]), &device),
-        b: Tensor::zeros([outputs, spec.rank], &device),
+        a: Tensor::from_data(TensorData::new(a, [spec.rank, inputs]), device),
+        b: Tensor::zeros([outputs, spec.rank], device),
         scale: spec.scale,
         dropout: (spec.dropout > 0.0).then_some((spec.dropout, dropout)),
     }

@@ -2,6 +2,7 @@
 
 use burn_tensor::Tensor;
 use tune_kernels::KernelBackend;
+use tune_kernels::backend::{InputGradient, LayerOutput};
 use tune_kernels::layout::Span;
 use tune_kernels::shapes::Heads;
 
@@ -114,9 +115,9 @@ impl<B: KernelBackend> Block<B> {
     ) -> (Tensor<B, 2>, Saved<B>) {
         let mut saved = self.interior(x, positions, spans, shared, pass);
         let activation = B::swiglu(&saved.gate, &saved.up);
-        let (down, branch) = self.linears[DOWN].forward(&activation, pass.rows, pass.mode);
+        let (y, branch) = self.linears[DOWN].forward(&activation, Some(&saved.middle), pass);
         saved.h[DOWN] = branch;
-        (saved.middle.clone() + down, saved)
+        (y, saved)
     }
 
     /// What the backward pass needs, from what was kept: the same bits, for the same operations made them.
@@ -148,21 +149,32 @@ impl<B: KernelBackend> Block<B> {
         pass: &Pass<'_>,
     ) -> Saved<B> {
         let mut h: [Option<Tensor<B, 2>>; 7] = [const { None }; 7];
-        let mut linear = |index: usize, x: &Tensor<B, 2>| {
-            let (y, branch) = self.linears[index].forward(x, pass.rows, pass.mode);
+        let (normed, input_roots) = B::rms_norm(&x, &self.input_norm, shared.epsilon);
+        let [q, k, v] = self.of_one_input([Q, K, V], &normed, pass, &mut h);
+        let q = B::rope(&q, positions, &shared.cos, &shared.sin, false);
+        let k = B::rope(&k, positions, &shared.cos, &shared.sin, false);
+        let (attended, statistics) = <B as KernelBackend>::attention(&q, &k, &v, spans, shared.heads);
+        let (middle, branch) = self.linears[O].forward(&attended, Some(&x), pass);
+        h[O] = branch;
+        let (normed, post_roots) = B::rms_norm(&middle, &self.post_norm, shared.epsilon);
+        let [gate, up] = self.of_one_input([GATE, UP], &normed, pass, &mut h);
+        Saved { x, input_roots, q, k, v, attended, statistics, middle, post_roots, gate, up, h }
+    }
+
+    /// Outputs of layers with the same input; what their backward passes need goes to `h`.
+    fn of_one_input<const N: usize>(
+        &self,
+        indices: [usize; N],
+        x: &Tensor<B, 2>,
+        pass: &Pass<'_>,
+        h: &mut [Option<Tensor<B, 2>>; 7],
+    ) -> [Tensor<B, 2>; N] {
+        let outputs = B::linears(x, &indices.map(|index| self.linears[index].layer(pass.mode)), None, pass.rows);
+        let outputs = outputs.into_iter().zip(indices).map(|(LayerOutput { y, h: branch }, index)| {
             h[index] = branch;
             y
-        };
-        let (normed, input_roots) = B::rms_norm(&x, &self.input_norm, shared.epsilon);
-        let q = B::rope(&linear(Q, &normed), positions, &shared.cos, &shared.sin, false);
-        let k = B::rope(&linear(K, &normed), positions, &shared.cos, &shared.sin, false);
-        let v = linear(V, &normed);
-        let (attended, statistics) = <B as KernelBackend>::attention(&q, &k, &v, spans, shared.heads);
-        let middle = x.clone() + linear(O, &attended);
-        let (normed, post_roots) = B::rms_norm(&middle, &self.post_norm, shared.epsilon);
-        let gate = linear(GATE, &normed);
-        let up = linear(UP, &normed);
-        Saved { x, input_roots, q, k, v, attended, statistics, middle, post_roots, gate, up, h }
+        });
+        outputs.collect::<Vec<_>>().try_into().expect("one output for each layer")
     }
 
     /// Gradient of the block's input where `input` is set; those of what is trained go to `sink`.
@@ -181,16 +193,22 @@ impl<B: KernelBackend> Block<B> {
         let h = |index: usize| saved.h[index].as_ref();
         let always = "the input gradient was asked for";
         let activation = B::swiglu(&saved.gate, &saved.up);
-        let d_activation = self.linears[DOWN].backward(&dy, &activation, h(DOWN), pass, true, sink).expect(always);
+        let d_activation =
+            self.linears[DOWN].backward(&dy, &activation, h(DOWN), pass, InputGradient::Alone, sink).expect(always);
+        drop(activation);
         let (d_gate, d_up) = B::swiglu_backward(&d_activation, &saved.gate, &saved.up);
+        drop(d_activation);
         let (normed, _) = B::rms_norm(&saved.middle, &self.post_norm, shared.epsilon);
-        let from_gate = self.linears[GATE].backward(&d_gate, &normed, h(GATE), pass, true, sink).expect(always);
-        let from_up = self.linears[UP].backward(&d_up, &normed, h(UP), pass, true, sink).expect(always);
-        let d_normed = from_gate + from_up;
+        let from_gate =
+            self.linears[GATE].backward(&d_gate, &normed, h(GATE), pass, InputGradient::Alone, sink).expect(always);
+        let plus = InputGradient::Plus(&from_gate);
+        let d_normed = self.linears[UP].backward(&d_up, &normed, h(UP), pass, plus, sink).expect(always);
         self.norm_gradient("post_attention_layernorm", &d_normed, &saved.middle, &saved.post_roots, pass, sink);
-        let d_middle = dy + B::rms_norm_input_gradient(&d_normed, &saved.middle, &self.post_norm, &saved.post_roots);
+        let d_middle =
+            B::rms_norm_input_gradient(&d_normed, &saved.middle, &self.post_norm, &saved.post_roots, Some(&dy));
 
-        let d_attended = self.linears[O].backward(&d_middle, &saved.attended, h(O), pass, true, sink).expect(always);
+        let d_attended =
+            self.linears[O].backward(&d_middle, &saved.attended, h(O), pass, InputGradient::Alone, sink).expect(always);
         let (dq, dk, dv) = B::attention_backward(
             &d_attended,
             &saved.q,
@@ -204,13 +222,15 @@ impl<B: KernelBackend> Block<B> {
         let dq = B::rope(&dq, positions, &shared.cos, &shared.sin, true);
         let dk = B::rope(&dk, positions, &shared.cos, &shared.sin, true);
         let (normed, _) = B::rms_norm(&saved.x, &self.input_norm, shared.epsilon);
-        let from_q = self.linears[Q].backward(&dq, &normed, h(Q), pass, input, sink);
-        let from_k = self.linears[K].backward(&dk, &normed, h(K), pass, input, sink);
-        let from_v = self.linears[V].backward(&dv, &normed, h(V), pass, input, sink);
-        let (Some(from_q), Some(from_k), Some(from_v)) = (from_q, from_k, from_v) else { return None };
-        let d_normed = (from_q + from_k) + from_v;
+        let wanted = |plus| if input { plus } else { InputGradient::None };
+        let sum = self.linears[Q].backward(&dq, &normed, h(Q), pass, wanted(InputGradient::Alone), sink);
+        let plus = sum.as_ref().map_or(InputGradient::None, InputGradient::Plus);
+        let sum = self.linears[K].backward(&dk, &normed, h(K), pass, plus, sink);
+        let plus = sum.as_ref().map_or(InputGradient::None, InputGradient::Plus);
+        let d_normed = self.linears[V].backward(&dv, &normed, h(V), pass, plus, sink)?;
         self.norm_gradient("input_layernorm", &d_normed, &saved.x, &saved.input_roots, pass, sink);
-        Some(d_middle + B::rms_norm_input_gradient(&d_normed, &saved.x, &self.input_norm, &saved.input_roots))
+        let (x, roots) = (&saved.x, &saved.input_roots);
+        Some(B::rms_norm_input_gradient(&d_normed, x, &self.input_norm, roots, Some(&d_middle)))
     }
 
     fn norm_gradient(

@@ -4,10 +4,11 @@
 
 use burn_tensor::Tensor;
 use tune_kernels::KernelBackend;
+use tune_kernels::backend::Layer;
 use tune_kernels::layout::{Rows, Span};
 
 use crate::block::{DOWN, GATE, K, O, Q, UP, V};
-use crate::linear::Mode;
+use crate::linear::{Mode, Pass};
 use crate::model::Model;
 
 /// Keys and values of one sequence, by block.
@@ -99,10 +100,12 @@ impl<B: KernelBackend> Model<B> {
             key += keys;
         }
         let rows = Rows::default();
+        let pass = Pass { rows: &rows, mode: Mode::Evaluate, train_weights: false };
         let shared = &self.shared;
         let mut x = <B as KernelBackend>::embedding(&self.embedding, &ids);
         for (n, block) in self.blocks.iter().enumerate() {
-            let linear = |index: usize, x: &Tensor<B, 2>| block.linears[index].forward(x, &rows, Mode::Evaluate).0;
+            let layer = |index: usize, x: &Tensor<B, 2>, plus| block.linears[index].forward(x, plus, &pass).0;
+            let linear = |index: usize, x: &Tensor<B, 2>| layer(index, x, None);
             let (normed, _) = B::rms_norm(&x, &block.input_norm, shared.epsilon);
             let q = B::rope(&linear(Q, &normed), &positions, &shared.cos, &shared.sin, false);
             let k = B::rope(&linear(K, &normed), &positions, &shared.cos, &shared.sin, false);
@@ -119,9 +122,10 @@ impl<B: KernelBackend> Model<B> {
             let keys = Tensor::cat(cached().map(|(keys, _)| keys).collect(), 0);
             let values = Tensor::cat(cached().map(|(_, values)| values).collect(), 0);
             let (attended, _) = <B as KernelBackend>::attention(&q, &keys, &values, &spans, shared.heads);
-            let middle = x + linear(O, &attended);
+            let middle = layer(O, &attended, Some(&x));
             let (normed, _) = B::rms_norm(&middle, &block.post_norm, shared.epsilon);
-            x = middle + linear(DOWN, &B::swiglu(&linear(GATE, &normed), &linear(UP, &normed)));
+            let activation = B::swiglu(&linear(GATE, &normed), &linear(UP, &normed));
+            x = layer(DOWN, &activation, Some(&middle));
         }
         for (sequence, new) in sequences.iter_mut().zip(new) {
             sequence.length += new.len();
@@ -131,7 +135,8 @@ impl<B: KernelBackend> Model<B> {
 
     fn head_logits(&self, x: &Tensor<B, 2>) -> Tensor<B, 2> {
         let (normed, _) = B::rms_norm(x, &self.norm, self.shared.epsilon);
-        <B as KernelBackend>::linear(&normed, self.head_weight(), None)
+        let head = Layer { weight: self.head_weight(), bias: None, branch: None };
+        B::linears(&normed, &[head], None, &Rows::default()).pop().expect("one output for one layer").y
     }
 }
 

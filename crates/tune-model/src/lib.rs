@@ -25,6 +25,6 @@ pub use adapter::{LoraSpec, expand_targets};
 pub use batch::{Batch, RowView};
 pub use error::ModelError;
 pub use linear::{GradientSink, Mode};
-pub use memory::{MemoryEstimate, estimate};
+pub use memory::{MemoryEstimate, Workload, estimate};
 pub use model::{HostTensors, Model};
 pub use work::{WeightProducts, weight_products};

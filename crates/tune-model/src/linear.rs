@@ -2,7 +2,7 @@
 
 use burn_tensor::Tensor;
 use tune_kernels::KernelBackend;
-use tune_kernels::backend::{LoraBranch, LoraGradient};
+use tune_kernels::backend::{InputGradient, Layer, LayerOutput, LoraBranch, LoraGradient, Weight};
 use tune_kernels::layout::Rows;
 use tune_kernels::philox::StreamKey;
 use tune_kernels::shapes::Dropout;
@@ -41,7 +41,7 @@ pub struct Linear<B: KernelBackend> {
     /// Path of the module, as Hugging Face names it.
     pub name: String,
     /// `[outputs, inputs]`
-    pub weight: Tensor<B, 2>,
+    pub weight: Weight<B>,
     /// `[outputs]`
     pub bias: Option<Tensor<B, 1>>,
     /// The adapter, where there is one.
@@ -65,30 +65,36 @@ impl<B: KernelBackend> Linear<B> {
         LoraBranch { a: lora.a.clone(), b: lora.b.clone(), scale: lora.scale, dropout }
     }
 
-    /// Output `[tokens, outputs]`, and `dropout(x) · Aᵀ` of the branch for the backward pass.
-    pub(crate) fn forward(&self, x: &Tensor<B, 2>, rows: &Rows, mode: Mode) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
-        match &self.lora {
-            Some(lora) => {
-                let (y, h) = B::linear_lora(x, &self.weight, self.bias.as_ref(), &self.branch(lora, mode), rows);
-                (y, Some(h))
-            }
-            None => (<B as KernelBackend>::linear(x, &self.weight, self.bias.as_ref()), None),
-        }
+    /// The layer as an operation sees it in this pass.
+    pub(crate) fn layer(&self, mode: Mode) -> Layer<'_, B> {
+        let branch = self.lora.as_ref().map(|lora| self.branch(lora, mode));
+        Layer { weight: &self.weight, bias: self.bias.as_ref(), branch }
     }
 
-    /// Gives the gradients of what is trained to `sink` and, where `input` is set, that of `x` back.
+    /// Output and `dropout(x) · Aᵀ` of this layer alone; `plus + output` where `plus` is given.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor<B, 2>,
+        plus: Option<&Tensor<B, 2>>,
+        pass: &Pass<'_>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
+        let LayerOutput { y, h } =
+            B::linears(x, &[self.layer(pass.mode)], plus, pass.rows).pop().expect("one output for one layer");
+        (y, h)
+    }
+
+    /// Gives the gradients of what is trained to `sink` and, where it is wanted, that of `x` back.
     pub(crate) fn backward(
         &self,
         dy: &Tensor<B, 2>,
         x: &Tensor<B, 2>,
         h: Option<&Tensor<B, 2>>,
         pass: &Pass<'_>,
-        input: bool,
+        input: InputGradient<'_, B>,
         sink: &mut GradientSink<'_, B>,
     ) -> Option<Tensor<B, 2>> {
-        if let (Some(lora), Some(h)) = (&self.lora, h) {
-            let branch = self.branch(lora, pass.mode);
-            let (dx, gradients) = B::linear_lora_backward(dy, x, h, &self.weight, &branch, pass.rows, input);
+        if let Some(h) = h {
+            let (dx, gradients) = B::linear_lora_backward(dy, x, h, &self.layer(pass.mode), pass.rows, input);
             let (a, b) = gradients.into_iter().map(|LoraGradient { a, b }| (a, b)).unzip();
             sink(&lora_a_name(&self.name), a);
             sink(&lora_b_name(&self.name), b);
@@ -100,7 +106,11 @@ impl<B: KernelBackend> Linear<B> {
                 sink(&format!("{}.bias", self.name), as_matrices(B::bias_gradient(dy, pass.rows)));
             }
         }
-        input.then(|| B::linear_input_gradient(dy, &self.weight))
+        match input {
+            InputGradient::None => None,
+            InputGradient::Alone => Some(B::linear_input_gradient(dy, &self.weight, None)),
+            InputGradient::Plus(plus) => Some(B::linear_input_gradient(dy, &self.weight, Some(plus))),
+        }
     }
 }
 

@@ -1,54 +1,84 @@
 //! How much memory a run will take, for `tune plan`.
 
+use tune_kernels::cpu::head::CHUNK_VALUES;
+
 use crate::adapter::{LoraSpec, expand_targets};
 use crate::base::ModelConfig;
 use crate::block::{LINEARS, linear_shapes};
+use crate::work::parameters;
+
+/// What a run asks of memory beside its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// Bytes of the base weights as they are kept: [`crate::base::BaseModel::bytes_in_memory`].
+    pub weights: u64,
+    /// Tokens of the longest micro-batch.
+    pub tokens: u64,
+    /// The most supervised tokens of a micro-batch.
+    pub targets: u64,
+    /// Rows of a micro-batch.
+    pub micro_rows: u64,
+    /// Rows of a step.
+    pub rows: u64,
+    /// Whether only the inputs of blocks are kept for the backward pass.
+    pub checkpointing: bool,
+}
 
 /// Bytes by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// Base weights in f32.
+    /// Base weights, as they are kept.
     pub weights: u64,
-    /// Trained tensors outside the base, moments, and gradients: one for the running sums, one for the newest rows.
+    /// Trained tensors outside the base, moments, and gradients: the running sums and the newest rows.
     pub training: u64,
     /// What the backward pass keeps of a micro-batch.
     pub activations: u64,
-    /// The largest temporary: logits of a chunk, or a layer's activations.
+    /// The largest temporaries: a chunk of logits or a block's gradients, and the packed operand of a product.
     pub temporary: u64,
+    /// The program itself, its tokenizer and the buffers of its threads.
+    pub program: u64,
     /// The sum.
     pub total: u64,
 }
 
-/// Estimate for micro-batches of `tokens` tokens; `spec` is none where all weights are trained.
+/// Measured with the quickstart's model, whose own share is small.
+const PROGRAM: u64 = 60_000_000;
+
+/// Estimate for a run; `spec` is none where all weights are trained.
 #[must_use]
-pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, tokens: u64, rows: u64) -> MemoryEstimate {
+pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workload) -> MemoryEstimate {
+    let Workload { weights, tokens, targets, micro_rows, rows, checkpointing } = workload;
     let bytes = |values: u64| 4 * values;
     let (hidden, mlp, layers) = (config.hidden_size as u64, config.intermediate_size as u64, config.num_layers as u64);
     let (query, key_value) =
         ((config.num_heads * config.head_dim) as u64, (config.num_kv_heads * config.head_dim) as u64);
     let vocabulary = config.vocab_size as u64;
     let shapes = linear_shapes(config).map(|(outputs, inputs)| (outputs as u64, inputs as u64));
-    let block: u64 = shapes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
-    let heads = if config.tie_word_embeddings { 1 } else { 2 };
-    let base = layers * block + heads * vocabulary * hidden;
-    // The running sums of a step hold up to log2(rows) + 1 partial gradients beside the newest one of each row.
+    // The running sums of a step hold up to log2(rows) + 1 partial gradients beside the newest one.
     let gradients = u64::from(rows.max(1).ilog2()) + 2;
-    let (trained, branch) = match spec {
-        None => (base, 0),
+    let (state, branch, newest) = match spec {
+        // The head's gradients of all rows of a micro-batch wait for those of the embedding.
+        None => (parameters(config) * (2 + gradients), 0, 2 * micro_rows * vocabulary * hidden),
         Some(spec) => {
             let targets = expand_targets(config, &spec.targets).unwrap_or_default();
             let adapted = |path: &str| {
                 LINEARS.iter().position(|name| path.ends_with(name)).map_or(0, |i| shapes[i].0 + shapes[i].1)
             };
             let rank = spec.rank as u64;
-            (targets.iter().map(|path| adapted(path) * rank).sum(), targets.len() as u64 * rank * tokens)
+            let trained: u64 = targets.iter().map(|path| adapted(path) * rank).sum();
+            (trained * (3 + gradients), targets.len() as u64 * rank / layers.max(1), 0)
         }
     };
-    let state = if spec.is_some() { 3 } else { 2 };
-    let weights = bytes(base);
-    let training = bytes(trained * (state + gradients));
-    let saved = 3 * hidden + 2 * query + 2 * key_value + 2 * mlp + 2 * config.num_heads as u64 + 2;
-    let activations = bytes(layers * tokens * saved + branch);
-    let temporary = bytes((1 << 22) + tokens * (2 * hidden + 3 * mlp));
-    MemoryEstimate { weights, training, activations, temporary, total: weights + training + activations + temporary }
+    let training = bytes(state + newest);
+    let saved = 2 * hidden + 2 * query + 2 * key_value + 2 * mlp + 2 * config.num_heads as u64 + 2 + branch;
+    let kept = if checkpointing { layers * hidden + saved } else { layers * saved };
+    let activations = bytes(tokens * kept);
+    let chunk = if spec.is_some() { targets.min((CHUNK_VALUES as u64 / vocabulary).max(1)) } else { targets };
+    let logits = chunk * vocabulary;
+    let of_head = logits + 2 * chunk * hidden + 3 * tokens * hidden;
+    let of_block = tokens * (2 * mlp + 4 * hidden);
+    let packed = logits.max(tokens * mlp);
+    let temporary = bytes(of_head.max(of_block) + packed);
+    let total = weights + training + activations + temporary + PROGRAM;
+    MemoryEstimate { weights, training, activations, temporary, program: PROGRAM, total }
 }

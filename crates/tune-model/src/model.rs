@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use burn_tensor::{Tensor, TensorData};
 use tune_kernels::KernelBackend;
-use tune_kernels::backend::{CrossEntropy, Gradients};
+use tune_kernels::backend::{CrossEntropy, Gradients, Weight};
 use tune_kernels::layout::Rows;
 use tune_kernels::philox::StreamKey;
 use tune_kernels::shapes::Heads;
 use tune_schema::seed::{Seed, streams};
 
 use crate::adapter::{LoraSpec, expand_targets, fresh};
-use crate::base::{BaseModel, ModelConfig};
+use crate::base::{BaseModel, Keep, LoadedMatrix, ModelConfig};
 use crate::block::{Block, Kept, LINEARS, Saved, Shared, linear_shapes};
 use crate::linear::{GradientSink, Linear, Mode, Pass, as_matrices, lora_a_name, lora_b_name};
 use crate::{Batch, ModelError, rope};
@@ -24,12 +24,12 @@ pub type HostTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 pub struct Model<B: KernelBackend> {
     pub(crate) config: ModelConfig,
     /// `[vocabulary, hidden]`
-    pub(crate) embedding: Tensor<B, 2>,
+    pub(crate) embedding: Weight<B>,
     pub(crate) blocks: Vec<Block<B>>,
     /// `[hidden]`
     pub(crate) norm: Tensor<B, 1>,
     /// `[vocabulary, hidden]`; none where the embedding is used.
-    pub(crate) head: Option<Tensor<B, 2>>,
+    pub(crate) head: Option<Weight<B>>,
     pub(crate) shared: Shared<B>,
     train_weights: bool,
     gradient_checkpointing: bool,
@@ -42,20 +42,29 @@ enum Slot<'a, B: KernelBackend> {
     Vector(&'a mut Tensor<B, 1>),
 }
 
-/// Gives the values of the tensor with this name and shape.
-type ReadTensor<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, ModelError> + 'a;
+/// Gives the tensor with this name and shape.
+type ReadTensor<'a> = dyn FnMut(&str, &[usize]) -> Result<LoadedMatrix, ModelError> + 'a;
+
+/// The values of a weight that is trained.
+fn trained<B: KernelBackend>(weight: &mut Weight<B>) -> &mut Tensor<B, 2> {
+    match weight {
+        Weight::Values(values) => values,
+        Weight::Stored(_) => unreachable!("weights that are trained were loaded as values"),
+    }
+}
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const NORM: &str = "model.norm.weight";
 const HEAD: &str = "lm_head.weight";
 
 impl<B: KernelBackend> Model<B> {
-    /// Reads the weights of a base model. `positions` is the longest sequence that will be seen.
+    /// Reads the weights of a base model. `positions` is the longest sequence that will be seen; `keep` says which
+    /// matrices stay in memory as they are stored. Weights that are to be trained need [`Keep::Values`].
     ///
     /// # Errors
     /// Missing weights, or weights of other shapes than the configuration says.
-    pub fn load(base: &BaseModel, positions: usize, device: &B::Device) -> Result<Self, ModelError> {
-        Self::build(&base.config, positions, device, &mut |name, shape| Ok(base.load_tensor(name, shape)?))
+    pub fn load(base: &BaseModel, positions: usize, keep: Keep, device: &B::Device) -> Result<Self, ModelError> {
+        Self::build(&base.config, positions, device, &mut |name, shape| Ok(base.load_matrix(name, shape, keep)?))
     }
 
     /// Draws all weights: normal with the configuration's `initializer_range` as standard deviation, from the stream
@@ -69,11 +78,11 @@ impl<B: KernelBackend> Model<B> {
         Self::build(&base.config, positions, device, &mut |name, shape| {
             let count = shape.iter().product::<usize>() as u64;
             let key = StreamKey(seed.stream(&format!("{}/{name}", streams::WEIGHT_INIT)));
-            Ok(match (name.ends_with(".bias"), shape.len()) {
+            Ok(LoadedMatrix::Values(match (name.ends_with(".bias"), shape.len()) {
                 (true, _) => (0..count).map(|_| 0.0).collect(),
                 (false, 1) => (0..count).map(|_| 1.0).collect(),
                 _ => (0..count).map(|i| key.normal(i) * deviation).collect(),
-            })
+            }))
         })
     }
 
@@ -83,39 +92,32 @@ impl<B: KernelBackend> Model<B> {
         device: &B::Device,
         read: &mut ReadTensor<'_>,
     ) -> Result<Self, ModelError> {
-        let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<Tensor<B, 2>, ModelError> {
-            Ok(Tensor::from_data(TensorData::new(read(name, &[rows, columns])?, [rows, columns]), device))
+        let matrix = |read: &mut ReadTensor<'_>, name: &str, shape: [usize; 2]| -> Result<Weight<B>, ModelError> {
+            Ok(match read(name, &shape)? {
+                LoadedMatrix::Values(values) => Tensor::from_data(TensorData::new(values, shape), device).into(),
+                LoadedMatrix::Stored(matrix) => Weight::Stored(B::stored(matrix, device)),
+            })
         };
         let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
-        let embedding = matrix(EMBEDDING, vocabulary, hidden)?;
-        let head = if config.tie_word_embeddings { None } else { Some(matrix(HEAD, vocabulary, hidden)?) };
-        let mut vector = |name: &str, n: usize| -> Result<Tensor<B, 1>, ModelError> {
-            Ok(Tensor::from_data(TensorData::new(read(name, &[n])?, [n]), device))
+        let embedding = matrix(read, EMBEDDING, [vocabulary, hidden])?;
+        let head = if config.tie_word_embeddings { None } else { Some(matrix(read, HEAD, [vocabulary, hidden])?) };
+        let vector = |read: &mut ReadTensor<'_>, name: &str, n: usize| -> Result<Tensor<B, 1>, ModelError> {
+            Ok(Tensor::from_data(TensorData::new(read(name, &[n])?.into_values(), [n]), device))
         };
-        let norm = vector(NORM, hidden)?;
+        let norm = vector(read, NORM, hidden)?;
         let mut blocks = Vec::with_capacity(config.num_layers);
         for n in 0..config.num_layers {
             let name = format!("model.layers.{n}");
             let mut linears = Vec::with_capacity(LINEARS.len());
             for (i, (outputs, inputs)) in linear_shapes(config).into_iter().enumerate() {
                 let path = format!("{name}.{}", LINEARS[i]);
-                let weight = read(&format!("{path}.weight"), &[outputs, inputs])?;
+                let weight = matrix(read, &format!("{path}.weight"), [outputs, inputs])?;
                 let has_bias = if i < 4 { config.attention_bias } else { config.mlp_bias };
-                let bias = if has_bias { Some(read(&format!("{path}.bias"), &[outputs])?) } else { None };
-                linears.push(Linear {
-                    name: path,
-                    weight: Tensor::from_data(TensorData::new(weight, [outputs, inputs]), device),
-                    bias: bias.map(|bias| Tensor::from_data(TensorData::new(bias, [outputs]), device)),
-                    lora: None,
-                });
+                let bias = if has_bias { Some(vector(read, &format!("{path}.bias"), outputs)?) } else { None };
+                linears.push(Linear { name: path, weight, bias, lora: None });
             }
-            let mut vector = |part: &str| -> Result<Tensor<B, 1>, ModelError> {
-                Ok(Tensor::from_data(
-                    TensorData::new(read(&format!("{name}.{part}.weight"), &[hidden])?, [hidden]),
-                    device,
-                ))
-            };
-            let (input_norm, post_norm) = (vector("input_layernorm")?, vector("post_attention_layernorm")?);
+            let input_norm = vector(read, &format!("{name}.input_layernorm.weight"), hidden)?;
+            let post_norm = vector(read, &format!("{name}.post_attention_layernorm.weight"), hidden)?;
             let linears = linears.try_into().expect("one layer for each name of LINEARS");
             blocks.push(Block { name, input_norm, post_norm, linears });
         }
@@ -150,7 +152,7 @@ impl<B: KernelBackend> Model<B> {
         let targets = expand_targets(&self.config, &spec.targets)?;
         self.train_weights = false;
         for linear in self.blocks.iter_mut().flat_map(|block| &mut block.linears) {
-            linear.lora = targets.binary_search(&linear.name).is_ok().then(|| fresh(linear, spec, seed));
+            linear.lora = targets.binary_search(&linear.name).is_ok().then(|| fresh(linear, spec, seed, &self.device));
         }
         Ok(())
     }
@@ -177,9 +179,9 @@ impl<B: KernelBackend> Model<B> {
         let mut slots = BTreeMap::new();
         let all = self.train_weights;
         if all {
-            slots.insert(EMBEDDING.to_owned(), Slot::Matrix(&mut self.embedding));
+            slots.insert(EMBEDDING.to_owned(), Slot::Matrix(trained(&mut self.embedding)));
             slots.insert(NORM.to_owned(), Slot::Vector(&mut self.norm));
-            slots.extend(self.head.as_mut().map(|head| (HEAD.to_owned(), Slot::Matrix(head))));
+            slots.extend(self.head.as_mut().map(|head| (HEAD.to_owned(), Slot::Matrix(trained(head)))));
         }
         for block in &mut self.blocks {
             if all {
@@ -195,7 +197,7 @@ impl<B: KernelBackend> Model<B> {
                     slots.insert(lora_b_name(&linear.name), Slot::Matrix(&mut lora.b));
                 }
                 if all {
-                    slots.insert(format!("{}.weight", linear.name), Slot::Matrix(&mut linear.weight));
+                    slots.insert(format!("{}.weight", linear.name), Slot::Matrix(trained(&mut linear.weight)));
                     slots
                         .extend(linear.bias.as_mut().map(|bias| (format!("{}.bias", linear.name), Slot::Vector(bias))));
                 }
@@ -267,7 +269,7 @@ impl<B: KernelBackend> Model<B> {
     }
 
     /// Weight of the head, `[vocabulary, hidden]`.
-    pub(crate) fn head_weight(&self) -> &Tensor<B, 2> {
+    pub(crate) fn head_weight(&self) -> &Weight<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
@@ -309,7 +311,7 @@ impl<B: KernelBackend> Model<B> {
         if all {
             sink(NORM, as_matrices(B::rms_norm_weight_gradient(&d_normed, &x, &roots, &batch.rows)));
         }
-        let mut dx = B::rms_norm_input_gradient(&d_normed, &x, &self.norm, &roots);
+        let mut dx = B::rms_norm_input_gradient(&d_normed, &x, &self.norm, &roots, None);
         for (n, (block, kept)) in self.blocks.iter().zip(kept).enumerate().rev() {
             let saved = block.restore(kept, &batch.positions, &batch.spans, &self.shared, &pass);
             let below =

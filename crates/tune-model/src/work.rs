@@ -12,6 +12,14 @@ pub struct WeightProducts {
     pub per_supervised_token: u64,
 }
 
+/// Values in all matrices of a decoder.
+#[must_use]
+pub fn parameters(config: &ModelConfig) -> u64 {
+    let block: usize = linear_shapes(config).into_iter().map(|(outputs, inputs)| outputs * inputs).sum();
+    let heads = if config.tie_word_embeddings { 1 } else { 2 };
+    (config.num_layers * block + heads * config.vocab_size * config.hidden_size) as u64
+}
+
 /// Operations of a training step with frozen weights, or with trained ones.
 #[must_use]
 pub fn weight_products(config: &ModelConfig, trained: bool) -> WeightProducts {

@@ -142,6 +142,7 @@ impl TrainError {
         match self {
             Self::Fs(error) => error.is_outside(),
             Self::Source(error) => error.is_outside(),
+            Self::Data(error) => error.is_outside(),
             _ => false,
         }
     }

@@ -56,7 +56,7 @@ const BATCH: usize = 32;
 /// Scores the model as it is.
 ///
 /// # Errors
-/// Rows that make no batch.
+/// Rows that cannot be read or make no batch.
 pub fn evaluate<B: KernelBackend>(job: &Job, trainer: &Trainer<B>) -> Result<Scores, TrainError> {
     let loss = trainer.evaluation_loss(&job.prepared.eval_rows)?.map(F32Bits::new);
     let count = job.prepared.eval_examples.len().min(job.recipe.eval_exact_match as usize);

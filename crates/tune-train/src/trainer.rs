@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tune_data::{Row, Stream};
+use tune_data::{HeldOut, Row, Stream};
 use tune_kernels::KernelBackend;
+use tune_model::base::Keep;
 use tune_model::{Batch, LoraSpec, Mode, Model, RowView};
 use tune_schema::Digest;
 use tune_schema::recipe::{Adapter, Recipe};
@@ -57,6 +58,16 @@ pub fn lora_spec(recipe: &Recipe) -> Option<LoraSpec> {
     })
 }
 
+/// Which base weights stay in memory as they are stored.
+#[must_use]
+pub fn kept_weights(recipe: &Recipe) -> Keep {
+    match (recipe.adapter, recipe.keep_quantized) {
+        (Adapter::None, _) => Keep::Values,
+        (Adapter::Lora, false) => Keep::SixteenBit,
+        (Adapter::Lora, true) => Keep::Stored,
+    }
+}
+
 /// Borrows a row of the stream.
 fn view(row: &Row) -> RowView<'_> {
     RowView { ids: &row.input_ids, labels: &row.labels, positions: &row.position_ids, segments: &row.segment_ids }
@@ -73,7 +84,7 @@ impl<B: KernelBackend> Trainer<B> {
         let mut model = if job.recipe.reinit_weights {
             Model::init(&job.base, seed, positions, device)?
         } else {
-            Model::load(&job.base, positions, device)?
+            Model::load(&job.base, positions, kept_weights(&job.recipe), device)?
         };
         match lora_spec(&job.recipe) {
             Some(spec) => model.add_lora(&spec, seed)?,
@@ -156,7 +167,7 @@ impl<B: KernelBackend> Trainer<B> {
     /// One optimizer step over the next rows, `micro_batch_size` of them at a time.
     ///
     /// # Errors
-    /// A loss or gradient that is not finite: the state is then that before the step.
+    /// A loss or gradient that is not finite, or rows that cannot be read: the state is then that before the step.
     ///
     /// # Panics
     /// If all steps are done.
@@ -168,7 +179,8 @@ impl<B: KernelBackend> Trainer<B> {
         let mut first = 0_u32;
         let micro = u64::from(self.recipe.micro_batch_size);
         for start in (rows.start..rows.end).step_by(usize::try_from(micro).unwrap_or(usize::MAX)) {
-            let micro_rows: Vec<Row> = (start..(start + micro).min(rows.end)).map(|index| stream.row(index)).collect();
+            let micro_rows = start..(start + micro).min(rows.end);
+            let micro_rows: Vec<Row> = micro_rows.map(|index| stream.row(index)).collect::<Result<_, _>>()?;
             for row in &micro_rows {
                 head.push(row);
                 tokens += row.input_ids.len() as u64;
@@ -230,10 +242,12 @@ impl<B: KernelBackend> Trainer<B> {
     /// Mean loss over the supervised tokens of held-out rows, a micro-batch at a time; nothing where there are none.
     ///
     /// # Errors
-    /// Rows that make no batch, or a loss that is not finite.
-    pub fn evaluation_loss(&self, rows: &[Row]) -> Result<Option<f32>, TrainError> {
+    /// Rows that cannot be read or make no batch, or a loss that is not finite.
+    pub fn evaluation_loss(&self, held_out: &HeldOut) -> Result<Option<f32>, TrainError> {
         let mut losses = Losses::default();
-        for rows in rows.chunks(self.recipe.micro_batch_size as usize) {
+        for start in (0..held_out.len()).step_by(self.recipe.micro_batch_size as usize) {
+            let rows = start..(start + self.recipe.micro_batch_size as usize).min(held_out.len());
+            let rows: Vec<Row> = rows.map(|i| held_out.row(i)).collect::<Result<_, _>>()?;
             let views: Vec<RowView<'_>> = rows.iter().map(view).collect();
             losses.add(&self.model.losses(&Batch::from_rows(&views, 0)?));
         }

@@ -64,7 +64,14 @@ fn check_stream(evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
     for record in &evidence.chain {
         let before = (tokens, supervised_tokens);
         while rows < record.rows.min(stream.len()) {
-            let row = stream.row(rows);
+            let row = match stream.row(rows) {
+                Ok(row) => row,
+                Err(error) => {
+                    let cannot = Outcome::NotChecked(format!("the rows cannot be had: {error}"));
+                    verdict.record(Level::Data, "stream", cannot);
+                    return;
+                }
+            };
             head.push(&row);
             tokens += row.input_ids.len() as u64;
             supervised_tokens += row.supervised();

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tune_data::DataError;
 use tune_fs::FsError;
 use tune_train::TrainError;
 
@@ -28,8 +29,9 @@ pub(crate) fn report(error: &anyhow::Error, printer: &mut Printer) -> ExitCode {
 
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        let hints: [Option<String>; 3] = [
+        let hints: [Option<String>; 4] = [
             cause.downcast_ref::<TrainError>().and_then(TrainError::hint),
+            cause.downcast_ref::<DataError>().and_then(DataError::hint),
             cause.downcast_ref::<FsError>().and_then(FsError::hint),
             cause.downcast_ref::<tune_verify::VerifyError>().and_then(tune_verify::VerifyError::hint),
         ];
@@ -41,7 +43,8 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 fn is_outside(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let train = cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_outside);
+        let data = cause.downcast_ref::<DataError>().is_some_and(DataError::is_outside);
         let files = cause.downcast_ref::<FsError>().is_some_and(FsError::is_outside);
-        train || files || cause.is::<std::io::Error>()
+        train || data || files || cause.is::<std::io::Error>()
     })
 }

@@ -7,7 +7,7 @@ use crate::support::{CHATML, Data, EOS, IM_END, conversation, tokenizer};
 /// The only row, supervised stretches between `[` and `]`.
 fn marked(prepared: &Prepared) -> String {
     assert_eq!(prepared.train.len(), 1);
-    let (tokenizer, row) = (tokenizer(false), prepared.train.row(0));
+    let (tokenizer, row) = (tokenizer(false), prepared.train.row(0).expect("a row"));
     let (mut text, mut inside) = (String::new(), false);
     for token in row.tokens(&tokenizer) {
         if token.supervised != inside {
@@ -163,5 +163,5 @@ fn the_question_is_what_stands_before_the_last_answer() {
     let [question] = prepared.eval_examples.as_slice() else { panic!("{:?}", prepared.eval_examples) };
     assert!(question.prompt_text.ends_with("<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"));
     assert_eq!(question.reference_text, "d e");
-    assert_eq!(prepared.eval_rows[0].input_ids[..question.prompt_ids.len()], question.prompt_ids);
+    assert_eq!(prepared.eval_rows.row(0).unwrap().input_ids[..question.prompt_ids.len()], question.prompt_ids);
 }

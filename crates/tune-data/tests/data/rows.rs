@@ -11,7 +11,7 @@ const PAIR: &str = "type: prompt_completion";
 
 fn rows(data: &Data, overrides: &[&str]) -> Vec<Row> {
     let train = data.prepare(overrides).train;
-    (0..train.len()).map(|i| train.row(i)).collect()
+    (0..train.len()).map(|i| train.row(i).expect("a row")).collect()
 }
 
 /// The examples of rows, taken apart again: ids and labels.
@@ -49,7 +49,7 @@ fn counted(rows: &[Row]) -> BTreeMap<(Vec<u32>, Vec<i32>), usize> {
 fn prompt_and_completion_meet_between_tokens() {
     let row = |adds_bos: bool, settings: &str, text: &str| {
         let prepared = Data::new(&[(settings, text)]).prepare_with(&tokenizer(adds_bos), &[]).unwrap();
-        (prepared.train.row(0).input_ids, prepared.train.row(0).labels)
+        (prepared.train.row(0).unwrap().input_ids, prepared.train.row(0).unwrap().labels)
     };
     let (a, b, h) = (u32::from(b'a'), u32::from(b'b'), u32::from(b'h'));
     let label = |id: u32| id as i32;
@@ -143,8 +143,8 @@ fn lengths_of_runs() {
 fn any_row_can_be_had_in_any_order() {
     let data = Data::new(&[(PAIR, &many(20))]);
     let prepared = data.prepare(&["num_epochs=3", "sequence_len=40"]);
-    let forward: Vec<Row> = (0..prepared.train.len()).map(|i| prepared.train.row(i)).collect();
-    let backward: Vec<Row> = (0..prepared.train.len()).rev().map(|i| prepared.train.row(i)).collect();
+    let forward: Vec<Row> = (0..prepared.train.len()).map(|i| prepared.train.row(i).unwrap()).collect();
+    let backward: Vec<Row> = (0..prepared.train.len()).rev().map(|i| prepared.train.row(i).unwrap()).collect();
     assert!(forward.iter().eq(backward.iter().rev()));
     let (first, rest) = forward.split_at(5);
     let mut head = StreamHead::new();
@@ -160,12 +160,12 @@ fn held_out_examples_are_not_trained_on() {
     let all = counted(&rows(&data, &[]));
     for size in ["val_set_size=6", "val_set_size=0.2"] {
         let prepared = data.prepare(&[size]);
-        let mut both: Vec<Row> = (0..prepared.train.len()).map(|i| prepared.train.row(i)).collect();
-        both.extend(prepared.eval_rows.clone());
+        let mut both: Vec<Row> = (0..prepared.train.len()).map(|i| prepared.train.row(i).unwrap()).collect();
+        both.extend(prepared.eval_rows.rows().map(Result::unwrap));
         assert_eq!((prepared.eval_rows.len(), prepared.facts.train_examples, prepared.facts.eval_examples), (6, 24, 6));
         assert_eq!(counted(&both), all);
         assert!(prepared.report.warnings.is_empty());
-        for (question, row) in prepared.eval_examples.iter().zip(&prepared.eval_rows) {
+        for (question, row) in prepared.eval_examples.iter().zip(prepared.eval_rows.rows().map(Result::unwrap)) {
             assert_eq!(question.prompt_ids, row.input_ids[..question.prompt_ids.len()]);
             assert!(question.prompt_text.ends_with('?'));
             assert_eq!(question.reference_text.len(), row.supervised() as usize - 1);

@@ -38,6 +38,7 @@ fn a_text_begins_as_the_tokenizer_says() {
 fn texts_are_encoded_whole_and_with_nothing_added() {
     let tokenizer = tokenizer(true);
     let encoded = tokenizer.encode("a  hä</s>").unwrap();
+    assert_eq!(tokenizer.ids("a  hä</s>").unwrap(), encoded.ids);
     assert_eq!(encoded.ids, [97, 32, SPACE_H, 195, 164, EOS]);
     assert_eq!((encoded.starts, encoded.ends), (vec![0, 1, 2, 4, 4, 6], vec![1, 2, 4, 6, 6, 10]));
     assert_eq!(tokenizer.decode(&encoded.ids).unwrap(), "a  hä");

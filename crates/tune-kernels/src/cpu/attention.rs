@@ -86,7 +86,7 @@ impl Packed {
                     b_stride: lanes,
                     c: out[first * lanes..].as_mut_ptr(),
                     c_stride: lanes,
-                    into: tile::Into::Replace,
+                    onto: tile::Onto::Replace,
                 };
                 tile::multiply::<L>((count - first).min(L::TILE_ROWS), lanes, operands);
             }
@@ -138,7 +138,7 @@ fn multiply_rows<L: Lanes>(
                 b_stride: width,
                 c: out[feature..].as_mut_ptr(),
                 c_stride: width,
-                into: if resume { tile::Into::Resume } else { tile::Into::Replace },
+                onto: if resume { tile::Onto::Resume } else { tile::Onto::Replace },
             };
             tile::multiply::<L>(rows, (width - feature).min(2 * L::WIDTH), operands);
         }

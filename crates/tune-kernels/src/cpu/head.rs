@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::linear::{linear_input_gradient, linear_into, linear_weight_gradient};
+use super::linear::{Weight, linear, linear_input_gradient, linear_weight_gradient};
 use super::pointwise::{lane_sum, load, store};
 use super::{Level, dispatch};
 use crate::backend::{Gradients, Target};
@@ -15,20 +15,20 @@ use crate::layout::Rows;
 /// Logits held at a time: this many values, so that no buffer grows with tokens × vocabulary.
 ///
 /// The weight is read once a chunk and direction: chunks as small as a quarter of this were a fifth slower.
-const CHUNK_VALUES: usize = 3 << 22;
+pub const CHUNK_VALUES: usize = 3 << 22;
 
 /// Losses, the gradient of `x` and, where asked for, of the weight for each row. See [`crate::reference::cross_entropy`].
 #[must_use]
 pub fn cross_entropy(
     level: Level,
     x: &[f32],
-    w: &[f32],
+    w: Weight<'_>,
     features: usize,
     targets: &[Target],
     rows: &Rows,
     gradients: Gradients,
 ) -> (Vec<f32>, Option<Vec<f32>>, Vec<Vec<f32>>) {
-    let vocabulary = w.len() / features;
+    let vocabulary = w.outputs(features);
     let mut losses = vec![0.0; targets.len()];
     let mut dx = (gradients != Gradients::None).then(|| vec![0.0; x.len()]);
     let mut weight_gradients = Vec::new();
@@ -44,15 +44,14 @@ pub fn cross_entropy(
         let targets = &targets[chunk.clone()];
         let mut gathered = Vec::with_capacity(targets.len() * features);
         targets.iter().for_each(|target| gathered.extend_from_slice(&x[target.position * features..][..features]));
-        let mut logits = vec![0.0; targets.len() * vocabulary];
-        linear_into(level, &gathered, w, features, vocabulary, &mut logits);
+        let mut logits = linear(level, &gathered, w, None, features, vocabulary);
         logits.par_chunks_exact_mut(vocabulary).zip(targets).zip(&mut losses[chunk]).for_each(
             |((logits, target), loss)| {
                 *loss = dispatch!(level, L => softmax_token::<L>(logits, target.label as usize));
             },
         );
         let Some(dx) = &mut dx else { continue };
-        let gradient = linear_input_gradient(level, &logits, w, features, vocabulary);
+        let gradient = linear_input_gradient(level, &logits, w, None, features, vocabulary);
         for (target, gradient) in targets.iter().zip(gradient.chunks_exact(features)) {
             dx[target.position * features..][..features].copy_from_slice(gradient);
         }
@@ -115,8 +114,13 @@ pub(super) fn exponentials<L: Lanes>(x: &mut [f32], max: f32) {
 
 /// Rows of the table for `ids`.
 #[must_use]
-pub fn embedding(table: &[f32], ids: &[u32], features: usize) -> Vec<f32> {
+pub fn embedding(table: Weight<'_>, ids: &[u32], features: usize) -> Vec<f32> {
     let mut rows = Vec::with_capacity(ids.len() * features);
-    ids.iter().for_each(|id| rows.extend_from_slice(&table[*id as usize * features..][..features]));
+    for id in ids.iter().map(|id| *id as usize) {
+        match table {
+            Weight::Values(values) => rows.extend_from_slice(&values[id * features..][..features]),
+            Weight::Stored(matrix) => matrix.decode(id, &(0..features), &mut rows),
+        }
+    }
     rows
 }

@@ -1,17 +1,66 @@
 //! Linear layers with and without a LoRA branch, forward and backward.
 
+#![expect(unsafe_code, reason = "results are written whole, without clearing them first")]
+
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::Level;
 use super::pointwise::add_scaled;
-use super::product::{Output, Size, View, product, products};
+use super::product::scratch::written;
+use super::product::{LowRank, Matrix, Output, View, product, products};
 use crate::layout::Rows;
 use crate::philox::philox4x32_10;
 use crate::profile::{Operation, timed};
 use crate::shapes::Dropout;
+use crate::stored::StoredMatrix;
+
+/// A weight, `[outputs, inputs]`, row-major.
+#[derive(Debug, Clone, Copy)]
+pub enum Weight<'a> {
+    /// Its values.
+    Values(&'a [f32]),
+    /// As it is stored.
+    Stored(&'a StoredMatrix),
+}
+
+impl<'a> Weight<'a> {
+    /// `[outputs, inputs]` as an operand.
+    fn matrix(self, inputs: usize) -> Matrix<'a> {
+        match self {
+            Self::Values(values) => View::rows(values, inputs).into(),
+            Self::Stored(matrix) => Matrix::Stored(matrix),
+        }
+    }
+
+    /// `[inputs, outputs]` as an operand.
+    fn transposed(self, inputs: usize) -> Matrix<'a> {
+        match self {
+            Self::Values(values) => View::rows(values, inputs).transposed().into(),
+            Self::Stored(matrix) => Matrix::Transposed(matrix),
+        }
+    }
+}
+
+impl Weight<'_> {
+    /// How many outputs a weight of `inputs` inputs has.
+    #[must_use]
+    pub fn outputs(self, inputs: usize) -> usize {
+        match self {
+            Self::Values(values) => values.len() / inputs,
+            Self::Stored(matrix) => matrix.shape()[0],
+        }
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Weight<'a> {
+    fn from(values: &'a Vec<f32>) -> Self {
+        Self::Values(values)
+    }
+}
 
 /// A LoRA branch on the host.
 #[derive(Debug, Clone, Copy)]
@@ -28,37 +77,104 @@ pub struct Branch<'a> {
     pub rank: usize,
 }
 
+/// A layer on the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    /// `[outputs, inputs]`
+    pub weight: Weight<'a>,
+    /// Inputs and outputs.
+    pub shape: [usize; 2],
+    /// `[outputs]`
+    pub bias: Option<&'a [f32]>,
+    /// The adapter.
+    pub branch: Option<Branch<'a>>,
+}
+
+/// Output `[tokens, outputs]` of a layer and, with a branch, `dropout(x) · Aᵀ`, `[tokens, rank]`.
+pub type LayerOutput = (Vec<f32>, Option<Vec<f32>>);
+
+/// Several layers of the same input: `y = x · Wᵀ (+ bias) (+ branch)`, and for the first one `plus + y` where `plus` is
+/// given. See [`crate::reference::linear`] and [`crate::reference::linear_lora`].
+///
+/// # Panics
+/// If shapes do not fit.
+#[must_use]
+pub fn linears(level: Level, x: &[f32], layers: &[Layer<'_>], plus: Option<&[f32]>, rows: &Rows) -> Vec<LayerOutput> {
+    let Some([inputs, _]) = layers.first().map(|layer| layer.shape) else { return Vec::new() };
+    let tokens = x.len() / inputs;
+    // With dropout the branch has an input of its own, so its first product is one by itself.
+    let middles: Vec<Option<(Vec<f32>, bool)>> = layers
+        .iter()
+        .map(|layer| {
+            let branch = layer.branch?;
+            Some(match branch.dropout {
+                None => (vec![0.0; tokens * branch.rank], false),
+                Some(_) => timed(Operation::LoraForward, || {
+                    let dropped = dropout(x, inputs, branch.dropout, rows);
+                    (linear(level, &dropped, Weight::Values(branch.a), None, inputs, branch.rank), true)
+                }),
+            })
+        })
+        .collect();
+    let len = |layer: &Layer<'_>| tokens * layer.shape[1];
+    let mut results: Vec<(Vec<f32>, Option<(Vec<f32>, bool)>)> =
+        layers.iter().zip(middles).map(|(layer, middle)| (Vec::with_capacity(len(layer)), middle)).collect();
+    let outputs = results.iter_mut().zip(layers).enumerate().map(|(n, ((y, middle), layer))| {
+        let y = &mut y.spare_capacity_mut()[..len(layer)];
+        assert_eq!(layer.shape[0], inputs, "layers of the same input");
+        let branch = layer.branch.zip(middle.as_mut()).map(|(branch, (middle, given))| LowRank {
+            scale: branch.scale,
+            rank: branch.rank,
+            down: (!*given).then(|| View::rows(branch.a, inputs).transposed()),
+            middle,
+            up: View::rows(branch.b, branch.rank).transposed(),
+        });
+        Output {
+            bias: layer.bias,
+            branch,
+            plus: plus.filter(|_| n == 0),
+            ..Output::new(layer.shape[1], layer.weight.transposed(inputs), y)
+        }
+    });
+    let outputs = outputs.collect();
+    timed(Operation::LinearForward, || products(level, tokens, inputs, View::rows(x, inputs), outputs));
+    let results = results.into_iter().zip(layers).map(|((mut y, middle), layer)| {
+        // SAFETY: `products` wrote every element.
+        unsafe { y.set_len(len(layer)) };
+        (y, middle.map(|(middle, _)| middle))
+    });
+    results.collect()
+}
+
 /// See [`crate::reference::linear`].
 #[must_use]
-pub fn linear(level: Level, x: &[f32], w: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
+pub fn linear(level: Level, x: &[f32], w: Weight<'_>, bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
     let tokens = x.len() / inputs;
-    let mut y = vec![0.0; tokens * outputs];
-    linear_into(level, x, w, inputs, outputs, &mut y);
-    add_bias(&mut y, bias);
-    y
+    let write = |y: &mut [MaybeUninit<f32>]| {
+        let output = Output { bias, ..Output::new(outputs, w.transposed(inputs), y) };
+        products(level, tokens, inputs, View::rows(x, inputs), vec![output]);
+    };
+    // SAFETY: `products` writes every element.
+    unsafe { written(tokens * outputs, write) }
 }
 
-fn add_bias(y: &mut [f32], bias: Option<&[f32]>) {
-    if let Some(bias) = bias {
-        y.par_chunks_exact_mut(bias.len())
-            .with_min_len(16)
-            .for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
-    }
-}
-
-/// [`linear`] without bias, into `y`.
-pub(super) fn linear_into(level: Level, x: &[f32], w: &[f32], inputs: usize, outputs: usize, y: &mut [f32]) {
-    let size = Size { i: x.len() / inputs, j: outputs, depth: inputs };
-    product(level, size, View::rows(x, inputs), View::rows(w, inputs).transposed(), y, outputs);
-}
-
-/// See [`crate::reference::linear_input_gradient`].
+/// See [`crate::reference::linear_input_gradient`]; `plus + dx` where `plus` is given.
 #[must_use]
-pub fn linear_input_gradient(level: Level, dy: &[f32], w: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
-    let size = Size { i: dy.len() / outputs, j: inputs, depth: outputs };
-    let mut dx = vec![0.0; size.i * inputs];
-    product(level, size, View::rows(dy, outputs), View::rows(w, inputs), &mut dx, inputs);
-    dx
+pub fn linear_input_gradient(
+    level: Level,
+    dy: &[f32],
+    w: Weight<'_>,
+    plus: Option<&[f32]>,
+    inputs: usize,
+    outputs: usize,
+) -> Vec<f32> {
+    let tokens = dy.len() / outputs;
+    let write = |dx: &mut [MaybeUninit<f32>]| {
+        let output = Output { plus, ..Output::new(inputs, w.matrix(inputs), dx) };
+        products(level, tokens, outputs, View::rows(dy, outputs), vec![output]);
+    };
+    // SAFETY: `products` writes every element.
+    unsafe { written(tokens * inputs, write) }
 }
 
 /// See [`crate::reference::linear_weight_gradient`].
@@ -71,11 +187,9 @@ pub fn linear_weight_gradient(
     outputs: usize,
     row: &Range<usize>,
 ) -> Vec<f32> {
-    let mut dw = vec![0.0; outputs * inputs];
     let dy = View::rows(&dy[row.start * outputs..row.end * outputs], outputs);
     let x = View::rows(&x[row.start * inputs..row.end * inputs], inputs);
-    product(level, Size { i: outputs, j: inputs, depth: row.len() }, dy.transposed(), x, &mut dw, inputs);
-    dw
+    product(level, [outputs, inputs, row.len()], dy.transposed(), x)
 }
 
 /// See [`crate::reference::dropout`]. Borrows `x` where there is no dropout.
@@ -101,104 +215,97 @@ pub fn dropout<'a>(x: &'a [f32], inputs: usize, dropout: Option<Dropout>, rows: 
     Cow::Owned(y)
 }
 
-/// See [`crate::reference::linear_lora`].
-#[must_use]
-pub fn linear_lora(
-    level: Level,
-    x: &[f32],
-    w: &[f32],
-    bias: Option<&[f32]>,
-    branch: Branch<'_>,
-    [inputs, outputs]: [usize; 2],
-    rows: &Rows,
-) -> (Vec<f32>, Vec<f32>) {
-    let rank = branch.rank;
-    let tokens = x.len() / inputs;
-    let (mut y, mut h) = (vec![0.0; tokens * outputs], vec![0.0; tokens * rank]);
-    let to_y = output(View::rows(w, inputs).transposed(), &mut y, outputs);
-    let to_h = output(View::rows(branch.a, inputs).transposed(), &mut h, rank);
-    if branch.dropout.is_none() {
-        let x = View::rows(x, inputs);
-        timed(Operation::LinearForward, || products(level, tokens, inputs, x, [to_y, to_h]));
-    } else {
-        timed(Operation::LinearForward, || products(level, tokens, inputs, View::rows(x, inputs), [to_y]));
-        timed(Operation::LoraForward, || {
-            let dropped = dropout(x, inputs, branch.dropout, rows);
-            products(level, tokens, inputs, View::rows(&dropped, inputs), [to_h]);
-        });
-    }
-    timed(Operation::LoraForward, || {
-        add_bias(&mut y, bias);
-        let b = View::rows(branch.b, rank).transposed();
-        let add_scaled = Some(branch.scale);
-        let branch = Output { add_scaled, ..output(b, &mut y, outputs) };
-        products(level, tokens, rank, View::rows(&h, rank), [branch]);
-    });
-    (y, h)
+/// Whether and how the gradient of a layer's input is wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum InputGradient<'a> {
+    /// Not at all.
+    None,
+    /// By itself.
+    Alone,
+    /// Added to this, `[tokens, inputs]`.
+    Plus(&'a [f32]),
 }
 
-/// See [`crate::reference::linear_lora_backward`]; `dx` only where `input` is set.
+/// See [`crate::reference::linear_lora_backward`], for a layer that has a branch.
+///
+/// # Panics
+/// If the layer has no branch.
 #[must_use]
-#[expect(clippy::too_many_arguments, clippy::type_complexity, reason = "the operands of one operation")]
 pub fn linear_lora_backward(
     level: Level,
     dy: &[f32],
     x: &[f32],
     h: &[f32],
-    w: &[f32],
-    branch: Branch<'_>,
-    [inputs, outputs]: [usize; 2],
+    layer: &Layer<'_>,
     rows: &Rows,
-    input: bool,
+    input: InputGradient<'_>,
 ) -> (Option<Vec<f32>>, Vec<(Vec<f32>, Vec<f32>)>) {
+    let [inputs, outputs] = layer.shape;
+    let branch = layer.branch.expect("the layer has a branch");
     let rank = branch.rank;
     let tokens = dy.len() / outputs;
-    let mut u = vec![0.0; tokens * rank];
-    let mut dx = vec![0.0; if input { x.len() } else { 0 }];
-    timed(Operation::LinearBackward, || {
-        let dy = View::rows(dy, outputs);
-        let to_u = output(View::rows(branch.b, rank), &mut u, rank);
-        if input {
-            products(level, tokens, outputs, dy, [output(View::rows(w, inputs), &mut dx, inputs), to_u]);
-        } else {
-            products(level, tokens, outputs, dy, [to_u]);
+    let b = Weight::Values(branch.b);
+    let plus = match input {
+        InputGradient::Plus(plus) => Some(plus),
+        InputGradient::None | InputGradient::Alone => None,
+    };
+    let (dx, u) = match (input, branch.dropout) {
+        (InputGradient::None, _) => {
+            (None, timed(Operation::LoraBackward, || linear_input_gradient(level, dy, b, None, rank, outputs)))
         }
-    });
-    timed(Operation::LoraBackward, || {
-        if input {
-            through_branch(level, &u, branch, inputs, rows, &mut dx);
+        (_, None) => timed(Operation::LinearBackward, || {
+            let mut u = vec![0.0; tokens * rank];
+            let write = |dx: &mut [MaybeUninit<f32>]| {
+                let through = LowRank {
+                    scale: branch.scale,
+                    rank,
+                    down: Some(View::rows(branch.b, rank)),
+                    middle: &mut u,
+                    up: View::rows(branch.a, inputs),
+                };
+                let output =
+                    Output { branch: Some(through), plus, ..Output::new(inputs, layer.weight.matrix(inputs), dx) };
+                products(level, tokens, outputs, View::rows(dy, outputs), vec![output]);
+            };
+            // SAFETY: `products` writes every element.
+            let dx = unsafe { written(tokens * inputs, write) };
+            (Some(dx), u)
+        }),
+        (_, Some(_)) => {
+            let mut dx = timed(Operation::LinearBackward, || {
+                linear_input_gradient(level, dy, layer.weight, None, inputs, outputs)
+            });
+            timed(Operation::LoraBackward, || {
+                let u = linear_input_gradient(level, dy, b, None, rank, outputs);
+                let through = linear_input_gradient(level, &u, Weight::Values(branch.a), None, inputs, rank);
+                add_scaled(level, &mut dx, branch.scale, &dropout(&through, inputs, branch.dropout, rows));
+                if let Some(plus) = plus {
+                    // `fma(1, plus, dx)` is the sum.
+                    add_scaled(level, &mut dx, 1.0, plus);
+                }
+                (Some(dx), u)
+            })
         }
+    };
+    let gradients = timed(Operation::LoraBackward, || {
         let dropped = dropout(x, inputs, branch.dropout, rows);
-        let gradients = rows.ranges.par_iter().map(|row| {
+        let row = |row: &Range<usize>| {
             let mut da = linear_weight_gradient(level, &u, &dropped, inputs, rank, row);
             da.iter_mut().for_each(|value| *value *= branch.scale);
-            // As its transpose: so `dy`, the larger operand, is read where it lies.
+            // As its transpose: so `dy`, the larger operand, is read in order.
             let db = linear_weight_gradient(level, h, dy, outputs, rank, row);
             (da, transposed_and_scaled(&db, outputs, branch.scale))
-        });
-        (input.then_some(dx), gradients.collect())
-    })
-}
-
-/// `dx += scale · dropout(u · A)`.
-fn through_branch(level: Level, u: &[f32], branch: Branch<'_>, inputs: usize, rows: &Rows, dx: &mut [f32]) {
-    let rank = branch.rank;
-    if branch.dropout.is_some() {
-        let through = linear_input_gradient(level, u, branch.a, inputs, rank);
-        add_scaled(level, dx, branch.scale, &dropout(&through, inputs, branch.dropout, rows));
-        return;
-    }
-    let to_dx = Output { add_scaled: Some(branch.scale), ..output(View::rows(branch.a, inputs), dx, inputs) };
-    products(level, u.len() / rank, rank, View::rows(u, rank), [to_dx]);
-}
-
-/// A product that goes to the whole of `c`, rows of `j` values.
-fn output<'a>(b: View<'a>, c: &'a mut [f32], j: usize) -> Output<'a> {
-    Output { j, b, c, stride: j, add_scaled: None }
+        };
+        rows.ranges.par_iter().map(row).collect()
+    });
+    (dx, gradients)
 }
 
 /// Rows of `columns` values as columns, each value times `scale`.
 fn transposed_and_scaled(x: &[f32], columns: usize, scale: f32) -> Vec<f32> {
-    let column = |j: usize| x[j..].iter().step_by(columns).map(move |value| value * scale);
-    (0..columns).flat_map(column).collect()
+    let mut transposed = Vec::with_capacity(x.len());
+    for j in 0..columns {
+        transposed.extend(x[j..].iter().step_by(columns).map(|value| value * scale));
+    }
+    transposed
 }

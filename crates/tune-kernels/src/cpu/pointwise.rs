@@ -2,10 +2,12 @@
 
 #![expect(unsafe_code, reason = "vector loads and stores on slices")]
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::product::scratch::written;
 use super::{Level, dispatch};
 use crate::elementary::sigmoid;
 use crate::lanes::{Fma, Fused, Lanes};
@@ -43,6 +45,13 @@ pub(super) fn store<L: Lanes>(value: L, x: &mut [f32]) {
     }
 }
 
+/// [`store`] into memory that was not written before.
+#[inline(always)]
+fn write<L: Lanes>(value: L, x: &mut [MaybeUninit<f32>]) {
+    // SAFETY: `store` only writes, and f32 has no invalid values.
+    store(value, unsafe { &mut *(std::ptr::from_mut(x) as *mut [f32]) });
+}
+
 /// The contract's row reduction over `n` terms: `vector(acc, i)` adds the terms from `i` on, one a lane; `scalar(acc, i)`
 /// the one term `i`.
 #[inline(always)]
@@ -75,7 +84,7 @@ pub(super) fn lane_sum<L: Lanes>(
 }
 
 /// Runs `f(offset, chunk)` over pieces of `y`, in threads.
-fn chunked(y: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
+fn chunked<T: Send>(y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
     y.par_chunks_mut(CHUNK).enumerate().for_each(|(i, y)| f(i * CHUNK, y));
 }
 
@@ -83,19 +92,22 @@ fn chunked(y: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
 #[must_use]
 pub fn rms_norm(level: Level, x: &[f32], w: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
     let features = w.len();
-    let mut y = vec![0.0; x.len()];
+    assert!(x.len().is_multiple_of(features), "whole tokens");
     let mut roots = vec![0.0; x.len() / features];
-    y.par_chunks_exact_mut(features).zip(x.par_chunks_exact(features)).zip(&mut roots).with_min_len(8).for_each(
-        |((y, x), root)| {
+    let write = |y: &mut [MaybeUninit<f32>]| {
+        let tokens = y.par_chunks_exact_mut(features).zip(x.par_chunks_exact(features)).zip(&mut roots);
+        tokens.with_min_len(8).for_each(|((y, x), root)| {
             dispatch!(level, L => *root = rms_norm_token::<L>(x, w, epsilon, y));
-        },
-    );
+        });
+    };
+    // SAFETY: each token writes its features.
+    let y = unsafe { written(x.len(), write) };
     (y, roots)
 }
 
 #[inline(always)]
 #[expect(clippy::cast_precision_loss, reason = "a feature count is far below 2^24")]
-fn rms_norm_token<L: Lanes>(x: &[f32], w: &[f32], epsilon: f32, y: &mut [f32]) -> f32 {
+fn rms_norm_token<L: Lanes>(x: &[f32], w: &[f32], epsilon: f32, y: &mut [MaybeUninit<f32>]) -> f32 {
     let vector = |acc: L, i: usize| {
         let x = load::<L>(&x[i..]);
         x.fma(x, acc)
@@ -103,36 +115,56 @@ fn rms_norm_token<L: Lanes>(x: &[f32], w: &[f32], epsilon: f32, y: &mut [f32]) -
     let squares = lane_sum(x.len(), vector, |acc, i| Fused::fma(x[i], x[i], acc));
     let root = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
     for i in (0..x.len()).step_by(L::WIDTH) {
-        store(load::<L>(&x[i..]).mul(L::splat(root)).mul(load(&w[i..])), &mut y[i..]);
+        write(load::<L>(&x[i..]).mul(L::splat(root)).mul(load(&w[i..])), &mut y[i..]);
     }
     root
 }
 
-/// See [`crate::reference::rms_norm_input_gradient`].
+/// See [`crate::reference::rms_norm_input_gradient`]; `plus + dx` where `plus` is given.
 #[must_use]
-pub fn rms_norm_input_gradient(level: Level, dy: &[f32], x: &[f32], w: &[f32], roots: &[f32]) -> Vec<f32> {
+pub fn rms_norm_input_gradient(
+    level: Level,
+    dy: &[f32],
+    x: &[f32],
+    w: &[f32],
+    roots: &[f32],
+    plus: Option<&[f32]>,
+) -> Vec<f32> {
     let features = w.len();
-    let mut dx = vec![0.0; x.len()];
-    let tokens = dx
-        .par_chunks_exact_mut(features)
-        .zip(dy.par_chunks_exact(features))
-        .zip(x.par_chunks_exact(features))
-        .zip(roots);
-    tokens.with_min_len(8).for_each(|(((dx, dy), x), root)| {
-        dispatch!(level, L => rms_norm_gradient_token::<L>(dy, x, w, *root, dx));
-    });
-    dx
+    assert!(x.len() == dy.len() && x.len() == roots.len() * features, "operands of the same tokens");
+    let write = |dx: &mut [MaybeUninit<f32>]| {
+        let tokens = dx
+            .par_chunks_exact_mut(features)
+            .zip(dy.par_chunks_exact(features))
+            .zip(x.par_chunks_exact(features))
+            .zip(roots)
+            .enumerate();
+        tokens.with_min_len(8).for_each(|(token, (((dx, dy), x), root))| {
+            let plus = plus.map(|plus| &plus[token * features..][..features]);
+            dispatch!(level, L => rms_norm_gradient_token::<L>(dy, x, w, *root, plus, dx));
+        });
+    };
+    // SAFETY: each token writes its features.
+    unsafe { written(x.len(), write) }
 }
 
 #[inline(always)]
 #[expect(clippy::cast_precision_loss, reason = "a feature count is far below 2^24")]
-fn rms_norm_gradient_token<L: Lanes>(dy: &[f32], x: &[f32], w: &[f32], root: f32, dx: &mut [f32]) {
+fn rms_norm_gradient_token<L: Lanes>(
+    dy: &[f32],
+    x: &[f32],
+    w: &[f32],
+    root: f32,
+    plus: Option<&[f32]>,
+    dx: &mut [MaybeUninit<f32>],
+) {
     let g = |i: usize| load::<L>(&dy[i..]).mul(load(&w[i..]));
     let n = |i: usize| load::<L>(&x[i..]).mul(L::splat(root));
     let dot = lane_sum(x.len(), |acc: L, i| g(i).fma(n(i), acc), |acc, i| Fused::fma(dy[i] * w[i], x[i] * root, acc));
     let c = L::splat(-(dot / x.len() as f32));
     for i in (0..x.len()).step_by(L::WIDTH) {
-        store(L::splat(root).mul(c.fma(n(i), g(i))), &mut dx[i..]);
+        let gradient = L::splat(root).mul(c.fma(n(i), g(i)));
+        write(plus.map_or(gradient, |plus| load::<L>(&plus[i..]).add(gradient)), &mut dx[i..]);
     }
 }
 
@@ -183,58 +215,71 @@ pub fn rope(
 ) -> Vec<f32> {
     let half = head_dim / 2;
     let features = x.len() / positions.len().max(1);
-    let mut y = vec![0.0; x.len()];
-    let tokens = y.par_chunks_exact_mut(features.max(1)).zip(x.par_chunks_exact(features.max(1))).zip(positions);
-    tokens.with_min_len(16).for_each(|((y, x), position)| {
-        let at = *position as usize * half;
-        let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
-        dispatch!(level, L => {
-            let sign = L::splat(if inverse { -1.0 } else { 1.0 });
-            for (y, x) in y.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {
-                let ((y1, y2), (x1, x2)) = (y.split_at_mut(half), x.split_at(half));
-                for i in (0..half).step_by(L::WIDTH) {
-                    let (c, s) = (load::<L>(&cos[i..]), load::<L>(&sin[i..]).mul(sign));
-                    let (a, b) = (load::<L>(&x1[i..]), load::<L>(&x2[i..]));
-                    store(a.fma(c, b.mul(s).mul(L::splat(-1.0))), &mut y1[i..]);
-                    store(b.fma(c, a.mul(s)), &mut y2[i..]);
+    assert!(features.is_multiple_of(head_dim) && x.len() == features * positions.len(), "whole heads of whole tokens");
+    let write = |y: &mut [MaybeUninit<f32>]| {
+        let tokens = y.par_chunks_exact_mut(features.max(1)).zip(x.par_chunks_exact(features.max(1))).zip(positions);
+        tokens.with_min_len(16).for_each(|((y, x), position)| {
+            let at = *position as usize * half;
+            let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
+            dispatch!(level, L => {
+                let sign = L::splat(if inverse { -1.0 } else { 1.0 });
+                for (y, x) in y.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {
+                    let ((y1, y2), (x1, x2)) = (y.split_at_mut(half), x.split_at(half));
+                    for i in (0..half).step_by(L::WIDTH) {
+                        let (c, s) = (load::<L>(&cos[i..]), load::<L>(&sin[i..]).mul(sign));
+                        let (a, b) = (load::<L>(&x1[i..]), load::<L>(&x2[i..]));
+                        self::write(a.fma(c, b.mul(s).mul(L::splat(-1.0))), &mut y1[i..]);
+                        self::write(b.fma(c, a.mul(s)), &mut y2[i..]);
+                    }
                 }
-            }
+            });
         });
-    });
-    y
+    };
+    // SAFETY: each token writes its heads, which are all its features.
+    unsafe { written(x.len(), write) }
 }
 
 /// See [`crate::reference::swiglu`].
 #[must_use]
 pub fn swiglu(level: Level, gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut y = vec![0.0; gate.len()];
-    chunked(&mut y, |at, y| {
+    let chunk = |at: usize, y: &mut [MaybeUninit<f32>]| {
         dispatch!(level, L => {
             for i in (0..y.len()).step_by(L::WIDTH) {
                 let range = at + i..at + y.len();
                 let g = load::<L>(&gate[range.clone()]);
-                store(g.mul(sigmoid(g)).mul(load(&up[range])), &mut y[i..]);
+                write(g.mul(sigmoid(g)).mul(load(&up[range])), &mut y[i..]);
             }
         });
-    });
-    y
+    };
+    // SAFETY: each chunk is written.
+    unsafe { written(gate.len(), |y| chunked(y, chunk)) }
 }
 
 /// See [`crate::reference::swiglu_backward`].
 #[must_use]
 pub fn swiglu_backward(level: Level, dy: &[f32], gate: &[f32], up: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mut d_gate, mut d_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-    d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK)).enumerate().for_each(|(chunk, (d_gate, d_up))| {
+    let chunk = |at: usize, d_gate: &mut [MaybeUninit<f32>], d_up: &mut [MaybeUninit<f32>]| {
         dispatch!(level, L => {
             for i in (0..d_gate.len()).step_by(L::WIDTH) {
-                let range = chunk * CHUNK + i..chunk * CHUNK + d_gate.len();
+                let range = at + i..at + d_gate.len();
                 let (dy, g, u) = (load::<L>(&dy[range.clone()]), load::<L>(&gate[range.clone()]), load::<L>(&up[range]));
                 let (s, one) = (sigmoid(g), L::splat(1.0));
-                store(dy.mul(u).mul(s.mul(g.fma(one.sub(s), one))), &mut d_gate[i..]);
-                store(dy.mul(g.mul(s)), &mut d_up[i..]);
+                write(dy.mul(u).mul(s.mul(g.fma(one.sub(s), one))), &mut d_gate[i..]);
+                write(dy.mul(g.mul(s)), &mut d_up[i..]);
             }
         });
-    });
+    };
+    let mut d_up = Vec::new();
+    let write_both = |d_gate: &mut [MaybeUninit<f32>]| {
+        let write_up = |d_up: &mut [MaybeUninit<f32>]| {
+            let chunks = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK)).enumerate();
+            chunks.for_each(|(n, (d_gate, d_up))| chunk(n * CHUNK, d_gate, d_up));
+        };
+        // SAFETY: each chunk is written, of both.
+        d_up = unsafe { written(gate.len(), write_up) };
+    };
+    // SAFETY: as above.
+    let d_gate = unsafe { written(gate.len(), write_both) };
     (d_gate, d_up)
 }
 

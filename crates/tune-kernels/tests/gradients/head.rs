@@ -28,7 +28,7 @@ fn embedding_gradients() {
                 i[0].clone().select(0, indices)
             },
         };
-        operation.check_output(&<Flex as KernelBackend>::embedding(&table.tensor(), &ids));
+        operation.check_output(&<Flex as KernelBackend>::embedding(&table.tensor().into(), &ids));
         let gradients = <Flex as KernelBackend>::embedding_gradient(&dy.tensor(), &ids, 7, &rows);
         operation.check_rows(0, &dy, &rows, &gradients);
         operation.check_rejects(0, &dy, &gradients[0].clone().neg());
@@ -80,7 +80,7 @@ fn check_cross_entropy(test: u32, lengths: &[usize], [features, vocabulary]: [us
     // The fused gradient is that of the sum of the losses.
     let ones = Matrix { values: vec![1.0; tokens], shape: [tokens, 1] };
     let fused =
-        |gradients| <Flex as KernelBackend>::cross_entropy(&x.tensor(), &w.tensor(), &targets, &rows, gradients);
+        |gradients| <Flex as KernelBackend>::cross_entropy(&x.tensor(), &w.tensor().into(), &targets, &rows, gradients);
     for gradients in [Gradients::None, Gradients::Input, Gradients::InputAndWeight] {
         let result = fused(gradients);
         operation.check_output(&spread(&result.losses, tokens, &targets));

@@ -40,12 +40,12 @@ fn rms_norm_gradients() {
         let (tx, tw, tdy) = (x.tensor(), w.vector(), dy.tensor());
         let (y, roots) = <Flex as KernelBackend>::rms_norm(&tx, &tw, epsilon);
         operation.check_output(&y);
-        operation.check(0, &dy, &<Flex as KernelBackend>::rms_norm_input_gradient(&tdy, &tx, &tw, &roots));
+        operation.check(0, &dy, &<Flex as KernelBackend>::rms_norm_input_gradient(&tdy, &tx, &tw, &roots, None));
         let dw = <Flex as KernelBackend>::rms_norm_weight_gradient(&tdy, &tx, &roots, &rows);
         operation.check_rows(1, &dy, &rows, &dw);
 
         let (_, no_epsilon) = <Flex as KernelBackend>::rms_norm(&tx, &tw, 0.0);
-        let wrong = <Flex as KernelBackend>::rms_norm_input_gradient(&tdy, &tx, &tw, &no_epsilon);
+        let wrong = <Flex as KernelBackend>::rms_norm_input_gradient(&tdy, &tx, &tw, &no_epsilon, None);
         operation.check_rejects(0, &dy, &wrong);
     }
 }

@@ -3,7 +3,7 @@
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use tune_kernels::KernelBackend;
-use tune_kernels::backend::{LoraBranch, LoraGradient};
+use tune_kernels::backend::{InputGradient, Layer, LoraBranch, LoraGradient, Weight};
 use tune_kernels::layout::Rows;
 use tune_kernels::philox::{StreamKey, philox4x32_10};
 use tune_kernels::shapes::Dropout;
@@ -32,8 +32,10 @@ fn linear_gradients() {
             composed: &|i| i[0].clone().matmul(i[1].clone().transpose()) + i[2].clone(),
         };
         let (tx, tw, tdy) = (x.tensor(), w.tensor(), dy.tensor());
-        operation.check_output(&<Flex as KernelBackend>::linear(&tx, &tw, Some(&bias.vector())));
-        let dx = <Flex as KernelBackend>::linear_input_gradient(&tdy, &tw);
+        let (weight, bias) = (Weight::from(tw), bias.vector());
+        let layer = Layer { weight: &weight, bias: Some(&bias), branch: None };
+        operation.check_output(&<Flex as KernelBackend>::linears(&tx, &[layer], None, &rows)[0].y);
+        let dx = <Flex as KernelBackend>::linear_input_gradient(&tdy, &weight, None);
         operation.check(0, &dy, &dx);
         operation.check_rejects(0, &dy, &dx.neg());
         let dw = <Flex as KernelBackend>::linear_weight_gradient(&tdy, &tx, &rows);
@@ -95,11 +97,15 @@ fn check_lora(test: u32, lengths: &[usize], [inputs, outputs, rank]: [usize; 3],
     };
     let [x, w, _, a, b] = matrices.each_ref().map(Matrix::tensor::<Flex>);
     let branch = LoraBranch { a, b, scale, dropout };
-    let (y, h) = <Flex as KernelBackend>::linear_lora(&x, &w, Some(&matrices[2].vector()), &branch, &rows);
-    operation.check_output(&y);
+    let (weight, bias) = (Weight::from(w), matrices[2].vector());
+    let layer = |branch: &LoraBranch<Flex>| Layer { weight: &weight, bias: Some(&bias), branch: Some(branch.clone()) };
+    let output = <Flex as KernelBackend>::linears(&x, &[layer(&branch)], None, &rows).remove(0);
+    operation.check_output(&output.y);
+    let h = output.h.expect("the layer has a branch");
 
     let backward = |branch: &LoraBranch<Flex>, input: bool| {
-        <Flex as KernelBackend>::linear_lora_backward(&dy.tensor(), &x, &h, &w, branch, &rows, input)
+        let input = if input { InputGradient::Alone } else { InputGradient::None };
+        <Flex as KernelBackend>::linear_lora_backward(&dy.tensor(), &x, &h, &layer(branch), &rows, input)
     };
     let split = |gradients: Vec<LoraGradient<Flex>>| gradients.into_iter().map(|g| (g.a, g.b)).unzip();
     let (dx, gradients) = backward(&branch, true);

@@ -2,7 +2,7 @@
 //!
 //! This module reads; it computes nothing, knows no tensor library and trusts no file. A model is a map from relative
 //! file names to paths, as the lock resolved it: either one GGUF file, or the files of a Hugging Face folder. Weights
-//! are handed out one tensor at a time, as f32 by the stated formula of their type ([`encoding`]), under their
+//! are handed out one tensor at a time, as f32 by the stated formula of their type ([`tune_kernels::encoding`]), under their
 //! Hugging Face names and in Hugging Face's row order.
 //!
 //! - [`BaseModel`]: all of it behind one type
@@ -14,7 +14,7 @@
 //! - [`mod@write`]: safetensors files with reproducible bytes
 
 pub mod config;
-pub mod encoding;
+
 pub mod error;
 mod file;
 pub mod gguf;
@@ -42,6 +42,8 @@ pub use self::write::{safetensors_header, write_safetensors};
 
 use self::config::CONFIG_FILE;
 use self::file::ModelFile;
+pub use self::store::{Keep, LoadedMatrix};
+
 use self::store::TensorStore;
 
 /// The longest `config.json` accepted.
@@ -106,6 +108,22 @@ impl BaseModel {
     /// finite, or cannot be read.
     pub fn load_tensor(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, BaseError> {
         self.store.load(name, expected)
+    }
+
+    /// Reads tensor `name`: a matrix that `keep` names stays as it is stored, anything else becomes f32.
+    ///
+    /// # Errors
+    /// As [`Self::load_tensor`].
+    pub fn load_matrix(&self, name: &str, expected: &[usize], keep: Keep) -> Result<LoadedMatrix, BaseError> {
+        self.store.load_matrix(name, expected, keep)
+    }
+
+    /// Bytes that the decoder's weights take in memory; what they would take as f32 where there are no weights here.
+    #[must_use]
+    pub fn bytes_in_memory(&self, keep: Keep) -> u64 {
+        let tied = self.config.tie_word_embeddings;
+        let stored = self.store.bytes_in_memory(keep, |name| !(tied && name == "lm_head.weight"));
+        if self.has_weights { stored } else { 4 * crate::work::parameters(&self.config) }
     }
 
     /// The tensor root of all stored tensors, as [`root`] defines it. Reads all weights once.

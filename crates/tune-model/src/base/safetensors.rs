@@ -16,10 +16,10 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use tune_schema::Digest;
 
-use super::encoding::Encoding;
 use super::error::BaseError;
 use super::file::ModelFile;
 use super::store::{StoredTensor, TensorStore, usable_name};
+use tune_kernels::encoding::Encoding;
 
 /// The whole model in one file.
 pub(crate) const SINGLE: &str = "model.safetensors";

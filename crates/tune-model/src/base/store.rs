@@ -4,10 +4,57 @@ use std::collections::BTreeMap;
 
 use tune_schema::{Digest, Hasher};
 
-use super::encoding::Encoding;
 use super::error::BaseError;
 use super::file::ModelFile;
 use super::root::{TensorEntry, root_of_entries};
+use tune_kernels::encoding::Encoding;
+use tune_kernels::stored::StoredMatrix;
+
+/// Which weights stay in memory as they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// None: all become f32. Needed where weights are trained.
+    Values,
+    /// Matrices of 16-bit numbers: half the memory, at little cost.
+    SixteenBit,
+    /// Matrices of every type, quantised ones too: least memory, at some cost in every product.
+    Stored,
+}
+
+impl Keep {
+    /// Whether a matrix of this type stays as it is stored.
+    fn keeps(self, encoding: Encoding) -> bool {
+        match self {
+            Self::Values => false,
+            Self::SixteenBit => matches!(encoding, Encoding::F16 | Encoding::Bf16),
+            Self::Stored => encoding != Encoding::F32,
+        }
+    }
+}
+
+/// A tensor that was read.
+#[derive(Debug, Clone)]
+pub enum LoadedMatrix {
+    /// Its values.
+    Values(Vec<f32>),
+    /// A matrix as it is stored.
+    Stored(StoredMatrix),
+}
+
+impl LoadedMatrix {
+    /// The values, row-major.
+    #[must_use]
+    pub fn into_values(self) -> Vec<f32> {
+        match self {
+            Self::Values(values) => values,
+            Self::Stored(matrix) => {
+                let ([rows, columns], mut values) = (matrix.shape(), Vec::new());
+                (0..rows).for_each(|row| matrix.decode(row, &(0..columns), &mut values));
+                values
+            }
+        }
+    }
+}
 
 /// One tensor in one of a store's files. The reader that made it has checked that its bytes lie inside the file and
 /// that their number is what type and shape need.
@@ -49,6 +96,58 @@ impl TensorStore {
     /// The values of tensor `name`, whose shape must be `expected`. Memory: the result and one chunk of the file (for
     /// interleaved rows, the result twice).
     pub(crate) fn load(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, BaseError> {
+        let (file, tensor, encoding) = self.find(name, expected)?;
+        // The shape was checked against the bytes in the file, so this is what the file justifies.
+        let mut values = Vec::with_capacity(tensor.shape.iter().product());
+        file.for_chunks(tensor.offset, tensor.bytes, encoding.block_bytes() as u64, |chunk| {
+            encoding.decode(chunk, &mut values);
+        })?;
+        if let Some(heads) = tensor.interleaved_heads {
+            values = split_halves(&values, tensor.shape[0], heads);
+        }
+        check_finite(file, name, &values, 0)?;
+        Ok(values)
+    }
+
+    /// Tensor `name` as it is stored, where `keep` says so and it is a matrix of whole blocks a row; otherwise its values.
+    pub(crate) fn load_matrix(&self, name: &str, expected: &[usize], keep: Keep) -> Result<LoadedMatrix, BaseError> {
+        let (file, tensor, encoding) = self.find(name, expected)?;
+        if !keep.keeps(encoding) || tensor.shape.len() != 2 {
+            return self.load(name, expected).map(LoadedMatrix::Values);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(tensor.bytes).unwrap_or_default());
+        let (mut values, mut first, mut problem) = (Vec::new(), 0, Ok(()));
+        file.for_chunks(tensor.offset, tensor.bytes, encoding.block_bytes() as u64, |chunk| {
+            bytes.extend_from_slice(chunk);
+            values.clear();
+            encoding.decode(chunk, &mut values);
+            if problem.is_ok() {
+                problem = check_finite(file, name, &values, first);
+            }
+            first += values.len();
+        })?;
+        problem?;
+        if let Some(heads) = tensor.interleaved_heads {
+            bytes = split_halves(&bytes, tensor.shape[0], heads);
+        }
+        match StoredMatrix::new(encoding, [tensor.shape[0], tensor.shape[1]], bytes) {
+            Some(matrix) => Ok(LoadedMatrix::Stored(matrix)),
+            None => self.load(name, expected).map(LoadedMatrix::Values),
+        }
+    }
+
+    /// Bytes that the tensors with these names take in memory.
+    pub(crate) fn bytes_in_memory(&self, keep: Keep, wanted: impl Fn(&str) -> bool) -> u64 {
+        let bytes = |tensor: &StoredTensor| {
+            let values = 4 * tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+            let stored = tensor.shape.len() == 2 && tensor.encoding.is_some_and(|encoding| keep.keeps(encoding));
+            if stored { tensor.bytes } else { values }
+        };
+        self.tensors.iter().filter(|(name, _)| wanted(name)).map(|(_, tensor)| bytes(tensor)).sum()
+    }
+
+    /// The tensor with its file and encoding.
+    fn find(&self, name: &str, expected: &[usize]) -> Result<(&ModelFile, &StoredTensor, Encoding), BaseError> {
         let Some(tensor) = self.tensors.get(name) else {
             return Err(if self.files.is_empty() {
                 BaseError::NoWeights
@@ -72,18 +171,7 @@ impl TensorStore {
                 dtype: tensor.dtype.clone(),
             });
         };
-        // The shape was checked against the bytes in the file, so this is what the file justifies.
-        let mut values = Vec::with_capacity(tensor.shape.iter().product());
-        file.for_chunks(tensor.offset, tensor.bytes, encoding.block_bytes() as u64, |chunk| {
-            encoding.decode(chunk, &mut values);
-        })?;
-        if let Some(heads) = tensor.interleaved_heads {
-            values = split_halves(&values, tensor.shape[0], heads);
-        }
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => Err(BaseError::NotFinite { file: file.name().to_owned(), tensor: name.to_owned(), index }),
-            None => Ok(values),
-        }
+        Ok((file, tensor, encoding))
     }
 
     /// The tensor root (see [`super::root`]) of everything stored. Reads all weights once, in chunks.
@@ -110,7 +198,7 @@ impl TensorStore {
 ///
 /// Hugging Face rotates component `i` of a head with component `i + D/2`, ggml's `llama` with its neighbour; so the
 /// converter stores row `h·D + t·D/2 + i` (`t` the half, 0 or 1) at `h·D + 2·i + t`. This puts it back.
-fn split_halves(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
+fn split_halves<T: Copy>(values: &[T], rows: usize, heads: usize) -> Vec<T> {
     let width = values.len() / rows;
     let head_dim = rows / heads;
     let mut result = Vec::with_capacity(values.len());
@@ -123,6 +211,16 @@ fn split_halves(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
         }
     }
     result
+}
+
+/// That all values of a tensor are finite; `first` is the number of the first one.
+fn check_finite(file: &ModelFile, name: &str, values: &[f32], first: usize) -> Result<(), BaseError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => {
+            Err(BaseError::NotFinite { file: file.name().to_owned(), tensor: name.to_owned(), index: first + at })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether `name` can name a tensor: not empty and without control characters, of which NUL would make the tensor

@@ -7,7 +7,7 @@ use burn_flex::{Flex, FlexDevice};
 use burn_tensor::Tensor;
 use tempfile::NamedTempFile;
 use tune_kernels::philox::{StreamKey, philox4x32_10};
-use tune_model::base::{BaseModel, ModelConfig, RopeScaling, write_safetensors};
+use tune_model::base::{BaseModel, Keep, ModelConfig, RopeScaling, write_safetensors};
 use tune_model::{Batch, HostTensors, LoraSpec, Mode, Model, RowView};
 use tune_schema::recipe::{AllLinear, TargetModules};
 use tune_schema::seed::Seed;
@@ -131,7 +131,7 @@ pub(crate) fn load(config: &ModelConfig, weights: &HostTensors) -> Model<Flex> {
     ];
     let paths = files.iter().map(|(name, file)| ((*name).to_owned(), file.path().to_owned())).collect();
     let base = BaseModel::open(&paths).expect("the files are a model");
-    Model::load(&base, POSITIONS, &FlexDevice).expect("the weights have the shapes of the configuration")
+    Model::load(&base, POSITIONS, Keep::Values, &FlexDevice).expect("the weights have the shapes of the configuration")
 }
 
 /// [`load`] of [`weights`].

@@ -8,11 +8,12 @@ use super::error::RecipeError;
 use super::{Recipe, yaml};
 
 /// Keys of [`Recipe`] that say how a computation is executed, not what it is.
-const EXECUTION: [&str; 7] = [
+const EXECUTION: [&str; 8] = [
     "base_model",
     "eval_samples_shown",
     "gradient_accumulation_steps",
     "gradient_checkpointing",
+    "keep_quantized",
     "logging_steps",
     "micro_batch_size",
     "output_dir",
@@ -73,6 +74,7 @@ pub fn from_claimed_in_place(claimed: &Value) -> Result<Recipe, RecipeError> {
         ("eval_samples_shown", json!(0)),
         ("gradient_accumulation_steps", rows),
         ("gradient_checkpointing", json!(false)),
+        ("keep_quantized", json!(false)),
         ("logging_steps", json!(1)),
         ("micro_batch_size", json!(1)),
         ("output_dir", json!("")),

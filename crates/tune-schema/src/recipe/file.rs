@@ -57,6 +57,9 @@ pub struct RecipeFile {
     /// Keep only the input of each block and compute the rest again for the backward pass: about a quarter more time, much
     /// less memory, the same result. Default: false.
     pub gradient_checkpointing: Option<bool>,
+    /// Keep quantised base weights in memory as they are stored: a fraction of the memory for some more time, the same
+    /// result. Weights of 16 bits always are. Default: false.
+    pub keep_quantized: Option<bool>,
     /// Passes over the data, fractions allowed. Default: 1.
     pub num_epochs: Option<f64>,
     /// Optimizer steps; where given, `num_epochs` does not count, as in Hugging Face's trainer.

@@ -260,6 +260,7 @@ pub struct Recipe {
     pub micro_batch_size: u32,
     pub gradient_accumulation_steps: u32,
     pub gradient_checkpointing: bool,
+    pub keep_quantized: bool,
     pub num_epochs: f64,
     pub max_steps: Option<u64>,
     pub learning_rate: f64,

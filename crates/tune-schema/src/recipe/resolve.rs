@@ -69,6 +69,7 @@ pub(super) fn resolve(file: RecipeFile, names: &BTreeMap<String, String>, stem: 
         micro_batch_size: file.micro_batch_size.unwrap_or(1),
         gradient_accumulation_steps: file.gradient_accumulation_steps.unwrap_or(1),
         gradient_checkpointing: file.gradient_checkpointing.unwrap_or(false),
+        keep_quantized: file.keep_quantized.unwrap_or(false),
         num_epochs: file.num_epochs.unwrap_or(1.0),
         max_steps: file.max_steps,
         learning_rate: file.learning_rate.unwrap_or(2e-4),

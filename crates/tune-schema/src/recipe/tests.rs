@@ -110,6 +110,7 @@ fn execution_is_not_claimed_and_everything_else_is() {
             "micro_batch_size=2",
             "gradient_accumulation_steps=4",
             "gradient_checkpointing=true",
+            "keep_quantized=true",
             "output_dir=elsewhere",
             "datasets.0.path=b.jsonl",
             "logging_steps=7",

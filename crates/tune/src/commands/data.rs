@@ -12,7 +12,7 @@ use crate::printer::Printer;
 
 pub(crate) fn execute(options: &DataOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
     match &options.command {
-        DataCommand::Show { recipe, rows } => show(&open::job(recipe, printer)?, *rows, printer),
+        DataCommand::Show { recipe, rows } => show(&open::job(recipe, printer)?, *rows, printer)?,
         DataCommand::Export { recipe, out } => export(&open::job(recipe, printer)?, out, printer)?,
         DataCommand::Audit { recipe } => audit(&open::job(recipe, printer)?, printer),
     }
@@ -20,11 +20,11 @@ pub(crate) fn execute(options: &DataOptions, printer: &mut Printer) -> anyhow::R
 }
 
 /// Prints rows token by token: supervised tokens in brackets (green on a terminal), segments on lines of their own.
-fn show(job: &Job, rows: u64, printer: &mut Printer) {
+fn show(job: &Job, rows: u64, printer: &mut Printer) -> anyhow::Result<()> {
     use std::io::IsTerminal;
     let colour = std::io::stdout().is_terminal();
     for index in 0..rows.min(job.prepared.train.len()) {
-        let row = job.prepared.train.row(index);
+        let row = job.prepared.train.row(index)?;
         printer.result(&format!("row {index}: {} tokens", row.input_ids.len()));
         let mut line = String::new();
         let mut segment = 0;
@@ -44,6 +44,7 @@ fn show(job: &Job, rows: u64, printer: &mut Printer) {
         }
         printer.result(&line);
     }
+    Ok(())
 }
 
 /// One row a line: `step` from 1, `row` within the step from 0.
@@ -53,7 +54,7 @@ fn export(job: &Job, out: &Path, printer: &mut Printer) -> anyhow::Result<()> {
     for step in 0..stream.steps() {
         let rows = stream.step_rows(step);
         for index in rows.clone() {
-            let row = stream.row(index);
+            let row = stream.row(index)?;
             let line = json!({
                 "step": step + 1,
                 "row": index - rows.start,

@@ -1,80 +1,34 @@
-//! Every matrix product: `c[i, j] = chain over p of a[i, p] · b[p, j]`.
+//! Every matrix product: `c[i, j] = chain over p of a[i, p] · b[p, j]`, and what a layer adds to it.
 //!
 //! Lanes run over `j`, which lies in order in `c`; a register tile holds some rows `i` and two vectors of lanes. `a` is
-//! packed once into tiles `[p][rows]`. A task takes a group of panels, packs its part of `b` into `[p][lanes]` and walks
-//! all tiles with it. Blocking over `p` only parks the accumulators in `c`: the chain over `p` is never broken.
+//! packed once into tiles `[p][rows]`, for all products of a call. A task takes a group of panels, packs its part of `b`
+//! into `[p][lanes]` and walks all tiles with it. Blocking over `p` only parks the accumulators in `c`: the chain over `p`
+//! is never broken.
+//!
+//! A low-rank branch `fma(scale, (a · down) · up, ·)` rides along: `a · down` is computed from each tile as it is packed,
+//! and its product with `up` is added to a tile of `c` while that is in the first cache.
 //!
 //! The scheme is that of Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication* (2008).
 
 #![expect(unsafe_code, reason = "the inner loop of the whole tool reads and writes through pointers")]
 
 pub(super) mod pack;
-mod scratch;
+mod plan;
+pub(super) mod scratch;
 pub(super) mod tile;
+mod view;
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use self::plan::{Panel, Part, Plan, Rank};
 use self::scratch::Scratch;
-use self::tile::Into;
+use self::tile::Onto;
+pub use self::view::{Matrix, View};
 use super::{Level, Shared, dispatch};
 use crate::lanes::Lanes;
-
-/// A matrix in memory, element `(i, j)` at `i · rows + j · columns`.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    data: &'a [f32],
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> View<'a> {
-    /// Row-major: rows of `columns` elements.
-    #[must_use]
-    pub fn rows(data: &'a [f32], columns: usize) -> Self {
-        Self { data, row_stride: columns, column_stride: 1 }
-    }
-
-    /// A matrix whose rows start `row_stride` elements apart.
-    #[must_use]
-    pub fn strided(data: &'a [f32], row_stride: usize) -> Self {
-        Self { data, row_stride, column_stride: 1 }
-    }
-
-    /// The same memory, rows and columns exchanged.
-    #[must_use]
-    pub fn transposed(self) -> Self {
-        Self { data: self.data, row_stride: self.column_stride, column_stride: self.row_stride }
-    }
-
-    #[inline(always)]
-    fn at(&self, i: usize, j: usize) -> f32 {
-        self.data[i * self.row_stride + j * self.column_stride]
-    }
-
-    /// Whether an element of every place within `rows` by `columns` is there.
-    fn holds(&self, rows: usize, columns: usize) -> bool {
-        let place = |n: usize, stride: usize| (n - 1).checked_mul(stride);
-        rows == 0
-            || columns == 0
-            || place(rows, self.row_stride)
-                .zip(place(columns, self.column_stride))
-                .and_then(|(row, column)| row.checked_add(column))
-                .is_some_and(|last| last < self.data.len())
-    }
-}
-
-/// Sizes of a product: `c` is `[i, j]`, the chains have `depth` steps.
-#[derive(Debug, Clone, Copy)]
-pub struct Size {
-    /// Rows of `a` and `c`.
-    pub i: usize,
-    /// Columns of `b` and `c`.
-    pub j: usize,
-    /// Length of every chain.
-    pub depth: usize,
-}
 
 /// One of several products with the same `a`.
 #[derive(Debug)]
@@ -82,168 +36,152 @@ pub struct Output<'a> {
     /// Columns of `b` and `c`.
     pub j: usize,
     /// The right operand, `[depth, j]`.
-    pub b: View<'a>,
-    /// The result, `[i, j]`, rows `stride` elements apart.
-    pub c: &'a mut [f32],
-    /// Elements from one row of `c` to the next.
-    pub stride: usize,
-    /// `c = fma(scale, product, c)` instead of `c = product`.
-    pub add_scaled: Option<f32>,
+    pub b: Matrix<'a>,
+    /// The result, `[i, j]`; every element is written.
+    pub c: &'a mut [MaybeUninit<f32>],
+    /// Added to each row of the product: `[j]`.
+    pub bias: Option<&'a [f32]>,
+    /// The low-rank branch, added after the bias.
+    pub branch: Option<LowRank<'a>>,
+    /// What the whole is added to, `[i, j]`.
+    pub plus: Option<&'a [f32]>,
 }
 
-/// Longest block of a chain: a tile of `a` of this depth stays in the first cache.
-const DEPTH_BLOCK: usize = 640;
-/// Values of a block of packed panels: 512 KiB, half of a usual second cache.
-const GROUP_VALUES: usize = 1 << 17;
-/// Below this many multiply-adds a product runs on the calling thread.
-const SERIAL_WORK: usize = 1 << 16;
-/// With at most this many tiles of rows, a panel that lies in order is read in place: packing it would cost more.
-const TILES_IN_PLACE: usize = 2;
-
-/// One product of a call.
-struct Part<'a> {
-    j: usize,
-    /// Columns of a panel.
-    lanes: usize,
-    b: View<'a>,
-    c: Shared,
-    stride: usize,
-    add_scaled: Option<f32>,
+/// A branch of a product: `fma(scale, middle · up, ·)`.
+#[derive(Debug)]
+pub struct LowRank<'a> {
+    /// The scale.
+    pub scale: f32,
+    /// Columns of `middle`, rows of `up`.
+    pub rank: usize,
+    /// Where it is given, `middle` becomes `a · down`: `[depth, rank]`.
+    pub down: Option<View<'a>>,
+    /// `[i, rank]`
+    pub middle: &'a mut [f32],
+    /// `[rank, j]`
+    pub up: View<'a>,
 }
 
-/// Columns of one part that fit a panel.
-#[derive(Clone)]
-struct Panel {
-    part: usize,
-    columns: Range<usize>,
-}
-
-/// How products of the same `a` are cut into blocks and tasks.
-struct Plan<'a> {
-    i: usize,
-    depth: usize,
-    parts: Vec<Part<'a>>,
-    /// Those of all parts: a packed tile of `a` is read once for all of them.
-    panels: Vec<Panel>,
-    tiles: usize,
-    /// Rows of a tile; the last one may have fewer.
-    tile_rows: usize,
-    /// Steps of a block of the chains; the last one may be shorter.
-    block: usize,
-    /// Values that a packed tile takes, all its blocks.
-    tile_len: usize,
-    /// Tasks over panels, and over tiles.
-    tasks: [usize; 2],
-}
-
-impl<'a> Plan<'a> {
-    #[inline(always)]
-    fn new<L: Lanes, const N: usize>(i: usize, depth: usize, outputs: [Output<'a>; N]) -> Self {
-        // As many tiles as the rows ask for, and the rows shared out evenly among them.
-        let tiles = i.div_ceil(L::TILE_ROWS);
-        let tile_rows = i.div_ceil(tiles);
-        // What is added to the output is a whole chain, so it cannot be parked there.
-        let whole = outputs.iter().any(|output| output.add_scaled.is_some());
-        let block = if whole { depth } else { depth.div_ceil(depth.div_ceil(DEPTH_BLOCK)) };
-        let (mut parts, mut panels) = (Vec::with_capacity(N), Vec::new());
-        for Output { j, b, c, stride, add_scaled } in outputs {
-            let lanes = if j <= L::WIDTH { L::WIDTH } else { 2 * L::WIDTH };
-            for start in (0..j).step_by(lanes) {
-                panels.push(Panel { part: parts.len(), columns: start..(start + lanes).min(j) });
-            }
-            parts.push(Part { j, lanes, b, c: Shared::new(c), stride, add_scaled });
-        }
-        let columns: usize = parts.iter().map(|part| part.j).sum();
-        let threads = if i * columns * depth <= SERIAL_WORK { 1 } else { rayon::current_num_threads() };
-        let group = (GROUP_VALUES / (block * 2 * L::WIDTH)).max(1);
-        // Whole rounds for all threads; where there are too few panels for that, the tiles are shared out as well.
-        let over_panels = panels.len().div_ceil(group).next_multiple_of(threads).min(panels.len());
-        let over_tiles = if over_panels == 0 { 0 } else { threads.div_ceil(over_panels).min(tiles) };
-        // Every block is packed with room for a vector after it.
-        let tile_len = depth * tile_rows + depth.div_ceil(block) * L::WIDTH;
-        Self { i, depth, parts, panels, tiles, tile_rows, block, tile_len, tasks: [over_panels, over_tiles] }
-    }
-
-    /// Part `index` of `parts` even parts of `0..count`.
-    fn part(count: usize, index: usize, parts: usize) -> Range<usize> {
-        index * count / parts..(index + 1) * count / parts
-    }
-
-    fn rows(&self, tile: usize) -> Range<usize> {
-        tile * self.tile_rows..((tile + 1) * self.tile_rows).min(self.i)
-    }
-
-    /// The blocks of the chains, and where each lies in a packed tile of `L`.
-    #[inline(always)]
-    fn blocks<L: Lanes>(&self) -> impl Iterator<Item = (Range<usize>, usize)> + use<L> {
-        let (block, depth, tile_rows) = (self.block, self.depth, self.tile_rows);
-        (0..depth)
-            .step_by(block)
-            .enumerate()
-            .map(move |(n, start)| (start..(start + block).min(depth), start * tile_rows + n * L::WIDTH))
+impl<'a> Output<'a> {
+    /// A product and nothing else.
+    #[must_use]
+    pub fn new(j: usize, b: impl Into<Matrix<'a>>, c: &'a mut [MaybeUninit<f32>]) -> Self {
+        Self { j, b: b.into(), c, bias: None, branch: None, plus: None }
     }
 }
 
-/// Writes `a · b` to `c`, whose rows start `stride` elements apart.
+/// Products of `a`, `[i, depth]`, which is packed once for all of them.
 ///
 /// # Panics
-/// If an operand is smaller than the size says, or rows of the output overlap.
-pub fn product(level: Level, size: Size, a: View<'_>, b: View<'_>, c: &mut [f32], stride: usize) {
-    products(level, size.i, size.depth, a, [Output { j: size.j, b, c, stride, add_scaled: None }]);
-}
-
-/// Several products of `a`, `[i, depth]`, which is packed once for all of them.
-///
-/// # Panics
-/// If an operand is smaller than the sizes say, or rows of an output overlap.
-pub fn products<const N: usize>(level: Level, i: usize, depth: usize, a: View<'_>, outputs: [Output<'_>; N]) {
-    for Output { j, b, c, stride, .. } in &outputs {
-        assert!(stride >= j || i <= 1, "every element of the output has a place of its own");
-        assert!(View::rows(c, *stride).holds(i, *j), "the output holds every element");
+/// If an operand is smaller than the sizes say.
+pub fn products(level: Level, i: usize, depth: usize, a: View<'_>, outputs: Vec<Output<'_>>) {
+    for Output { j, b, c, bias, branch, plus } in &outputs {
+        assert_eq!(c.len(), i * j, "the output holds every element");
         assert!(b.holds(depth, *j), "b holds every element");
+        assert!(bias.is_none_or(|bias| bias.len() == *j), "one bias for each column");
+        assert!(plus.is_none_or(|plus| plus.len() == i * j), "what is added to has the output's shape");
+        if let Some(LowRank { rank, down, middle, up, .. }) = branch {
+            assert!(*rank > 0 && depth > 0, "a branch has a rank, and something to be computed from");
+            assert_eq!(middle.len(), i * rank, "one row of the middle for each row of the output");
+            assert!(up.holds(*rank, *j), "up holds every element");
+            assert!(down.is_none_or(|down| down.holds(depth, *rank)), "down holds every element");
+        }
     }
     assert!(a.holds(i, depth), "a holds every element");
-    if i > 0 && depth > 0 {
-        dispatch!(level, L => run::<L>(level, &Plan::new::<L, N>(i, depth, outputs), a));
-        return;
-    }
-    for Output { j, c, stride, add_scaled, .. } in outputs {
-        if add_scaled.is_none() {
-            (0..i).for_each(|i| c[i * stride..][..j].fill(0.0));
-        }
+    if i > 0 && outputs.iter().any(|output| output.j > 0) {
+        run(level, &dispatch!(level, L => Plan::new::<L>(i, depth, outputs)), a);
     }
 }
 
-/// Packs `a` and hands out tasks.
-#[inline(always)]
-fn run<L: Lanes>(level: Level, plan: &Plan<'_>, a: View<'_>) {
+/// The product `a · b` by itself.
+///
+/// # Panics
+/// If an operand is smaller than the sizes say.
+#[must_use]
+pub fn product<'a>(level: Level, [i, j, depth]: [usize; 3], a: View<'a>, b: impl Into<Matrix<'a>>) -> Vec<f32> {
+    let b = b.into();
+    // SAFETY: `products` writes every element of its outputs.
+    unsafe { scratch::written(i * j, |c| products(level, i, depth, a, vec![Output::new(j, b, c)])) }
+}
+
+/// Packs `a`, computes the middle of branches, and hands out tasks. Each piece of work enters the code of the level by
+/// itself: it may run on another thread, and this function is then compiled once, not once a level.
+fn run(level: Level, plan: &Plan<'_>, a: View<'_>) {
     let [over_panels, over_tiles] = plan.tasks;
+    let mut downs = Scratch::take(plan.downs_len);
+    let downs = downs.values();
+    dispatch!(level, L => pack_downs::<L>(plan, downs));
+    let downs = &*downs;
+    let mut packed = Scratch::take(plan.tiles * plan.tile_len);
+    let packed = packed.values();
+    let tasks = over_panels * over_tiles;
+    let pack = |(tile, out): (usize, &mut [f32])| dispatch!(level, L => pack_tile::<L>(plan, a, downs, tile, out));
     let task = |packed: &[f32], index: usize| {
         let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
         let tiles = Plan::part(plan.tiles, index / over_panels, over_tiles);
-        // A task may run on another thread, outside the code that was compiled for the level.
-        dispatch!(level, T => group::<T>(plan, packed, panels.clone(), tiles.clone()));
+        dispatch!(level, L => group::<L>(plan, packed, panels.clone(), tiles.clone()));
     };
-    let mut scratch = Scratch::take(plan.tiles * plan.tile_len);
-    let packed = scratch.values();
-    let tasks = over_panels * over_tiles;
     if tasks == 1 {
-        packed.chunks_mut(plan.tile_len).enumerate().for_each(|(tile, out)| pack_tile::<L>(plan, a, tile, out));
+        packed.chunks_mut(plan.tile_len).enumerate().for_each(pack);
         task(packed, 0);
     } else {
-        packed
-            .par_chunks_mut(plan.tile_len)
-            .enumerate()
-            .for_each(|(tile, out)| dispatch!(level, T => pack_tile::<T>(plan, a, tile, out)));
+        packed.par_chunks_mut(plan.tile_len).enumerate().for_each(pack);
         let packed = &*packed;
         (0..tasks).into_par_iter().for_each(|index| task(packed, index));
     }
 }
 
+/// Packs the `down` of each branch: for each of its panels, the whole depth.
 #[inline(always)]
-fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, tile: usize, out: &mut [f32]) {
+fn pack_downs<L: Lanes>(plan: &Plan<'_>, mut out: &mut [f32]) {
+    for part in &plan.parts {
+        let Some((rank, down)) = part.rank.as_ref().and_then(|rank| Some((rank, rank.down?))) else { continue };
+        for columns in rank.panels::<L>() {
+            let lanes = Rank::lanes::<L>(&columns);
+            let (panel, rest) = out.split_at_mut(plan.depth * lanes);
+            pack::panel::<L>(down, columns, 0..plan.depth, lanes, panel);
+            out = rest;
+        }
+    }
+}
+
+/// Packs a tile of `a` and, for each branch, the same rows of its middle.
+#[inline(always)]
+fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: usize, out: &mut [f32]) {
+    let rows = plan.rows(tile);
     for (steps, at) in plan.blocks::<L>() {
-        pack::tile::<L>(a, plan.rows(tile), steps, &mut out[at..]);
+        pack::tile::<L>(a, rows.clone(), steps, &mut out[at..]);
+    }
+    for rank in plan.parts.iter().filter_map(|part| part.rank.as_ref()) {
+        // SAFETY: `products` checked that the middle holds every row, and each tile belongs to one task.
+        let middle = unsafe {
+            std::slice::from_raw_parts_mut(rank.middle.get().add(rows.start * rank.rank), rows.len() * rank.rank)
+        };
+        if rank.down.is_some() {
+            for columns in rank.panels::<L>() {
+                let lanes = Rank::lanes::<L>(&columns);
+                let (panel, rest) = downs.split_at(plan.depth * lanes);
+                downs = rest;
+                for (steps, at) in plan.blocks::<L>() {
+                    let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
+                    // SAFETY: tile and panel were packed for these sizes; `middle` holds the columns of each row.
+                    unsafe {
+                        let operands = tile::Operands {
+                            depth: steps.len(),
+                            a: out[at..][..rows.len() * steps.len()].as_ptr(),
+                            a_stride: rows.len(),
+                            b: panel[steps.start * lanes..steps.end * lanes].as_ptr(),
+                            b_stride: lanes,
+                            c: middle[columns.start..].as_mut_ptr(),
+                            c_stride: rank.rank,
+                            onto,
+                        };
+                        tile::multiply::<L>(rows.len(), columns.len(), operands);
+                    }
+                }
+            }
+        }
+        pack::tile::<L>(View::rows(middle, rank.rank), 0..rows.len(), 0..rank.rank, &mut out[rank.at..]);
     }
 }
 
@@ -251,51 +189,121 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, tile: usize, out: &mut [f32
 #[inline(always)]
 fn group<L: Lanes>(plan: &Plan<'_>, packed: &[f32], panels: Range<usize>, tiles: Range<usize>) {
     let panels = &plan.panels[panels];
-    let panel_len = plan.block * 2 * L::WIDTH;
-    let in_place = |panel: &Panel| {
-        let part = &plan.parts[panel.part];
-        part.b.column_stride == 1 && tiles.len() <= TILES_IN_PLACE && panel.columns.len() == part.lanes
-    };
-    let packs = !panels.iter().all(in_place);
-    let mut scratch = Scratch::take(if packs { panels.len() * panel_len } else { 0 });
-    let buffer = scratch.values();
-    for (steps, at) in plan.blocks::<L>() {
-        if packs {
-            for (panel, out) in panels.iter().zip(buffer.chunks_exact_mut(panel_len)) {
-                let part = &plan.parts[panel.part];
-                pack::panel::<L>(part.b, panel.columns.clone(), steps.clone(), part.lanes, out);
+    let panel_len = plan.block.max(1) * 2 * L::WIDTH;
+    let in_place = tiles.len() <= plan::TILES_IN_PLACE && panels.iter().all(|panel| plan.lies_in_order(panel));
+    let mut buffer = Scratch::take(if in_place { 0 } else { panels.len() * panel_len });
+    let buffer = buffer.values();
+    let up_len = plan.most_rank * 2 * L::WIDTH;
+    let mut ups = Scratch::take(panels.len() * up_len);
+    let ups = ups.values();
+    if up_len > 0 {
+        for (panel, out) in panels.iter().zip(ups.chunks_exact_mut(up_len)) {
+            let part = &plan.parts[panel.part];
+            if let Some(rank) = &part.rank {
+                pack::panel::<L>(rank.up, panel.columns.clone(), 0..rank.rank, part.lanes, out);
             }
+        }
+    }
+    for (steps, at) in plan.blocks::<L>() {
+        if !in_place {
+            pack_panels::<L>(plan, panels, &steps, buffer);
         }
         for tile in tiles.clone() {
             let rows = plan.rows(tile);
-            let a = &packed[tile * plan.tile_len + at..][..rows.len() * steps.len()];
-            for (slot, Panel { part, columns }) in panels.iter().enumerate() {
-                let part = &plan.parts[*part];
-                let (b, b_stride) = if packs {
-                    (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes)
+            let packed = &packed[tile * plan.tile_len..][..plan.tile_len];
+            for (slot, panel) in panels.iter().enumerate() {
+                let part = &plan.parts[panel.part];
+                let (b, b_stride) = if in_place {
+                    part.b.in_place(steps.start, panel.columns.start)
                 } else {
-                    (&part.b.data[steps.start * part.b.row_stride + columns.start..], part.b.row_stride)
-                };
-                let into = match part.add_scaled {
-                    Some(scale) => Into::AddScaled(scale),
-                    None if steps.start > 0 => Into::Resume,
-                    None => Into::Replace,
+                    (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes)
                 };
                 // SAFETY: `products` checked that `b` and the output hold every element. A panel that is read in
                 // place fills its vectors, and each pair of tile and panel belongs to one task.
                 unsafe {
                     let operands = tile::Operands {
                         depth: steps.len(),
-                        a: a.as_ptr(),
+                        a: packed[at..][..rows.len() * steps.len()].as_ptr(),
                         a_stride: rows.len(),
                         b: b.as_ptr(),
                         b_stride,
-                        c: part.c.get().add(rows.start * part.stride + columns.start),
-                        c_stride: part.stride,
-                        into,
+                        c: part.c.get().add(rows.start * part.j + panel.columns.start),
+                        c_stride: part.j,
+                        onto: if steps.start > 0 { Onto::Resume } else { Onto::Replace },
                     };
-                    tile::multiply::<L>(rows.len(), columns.len(), operands);
+                    let last = steps.end == plan.depth;
+                    let up = ups.get(slot * up_len..(slot + 1) * up_len).unwrap_or_default();
+                    finish::<L>(part, panel, rows.clone(), packed, up, operands, last);
                 }
+            }
+        }
+    }
+}
+
+/// A tile's product and, where its chains are complete, what the layer adds to it.
+///
+/// # Safety
+/// As [`tile::multiply`]; `packed` is the tile with the middles after it, `up` this panel's.
+#[inline(always)]
+unsafe fn finish<L: Lanes>(
+    part: &Part<'_>,
+    panel: &Panel,
+    rows: Range<usize>,
+    packed: &[f32],
+    up: &[f32],
+    operands: tile::Operands,
+    last: bool,
+) {
+    let columns = panel.columns.len();
+    let rank = part.rank.as_ref().filter(|_| last);
+    let branch = rank.map(|rank| tile::Operands {
+        depth: rank.rank,
+        a: packed[rank.at..][..rows.len() * rank.rank].as_ptr(),
+        b: up[..rank.rank * part.lanes].as_ptr(),
+        b_stride: part.lanes,
+        onto: Onto::AddScaled(rank.scale),
+        ..operands
+    });
+    for (operands, bias) in [(Some(operands), part.bias.filter(|_| last)), (branch, None)] {
+        let Some(operands) = operands else { continue };
+        // SAFETY: promised by the caller.
+        unsafe { tile::multiply::<L>(rows.len(), columns, operands) };
+        let Some(bias) = bias else { continue };
+        for i in 0..rows.len() {
+            // SAFETY: the columns were just written, and no other task reads or writes them.
+            let c = unsafe { std::slice::from_raw_parts_mut(operands.c.add(i * part.j), columns) };
+            c.iter_mut().zip(&bias[panel.columns.clone()]).for_each(|(c, bias)| *c += bias);
+        }
+    }
+    let Some(plus) = part.plus.filter(|_| last) else { return };
+    for (i, row) in rows.enumerate() {
+        // SAFETY: as above.
+        let c = unsafe { std::slice::from_raw_parts_mut(operands.c.add(i * part.j), columns) };
+        let plus = &plus[row * part.j..][panel.columns.clone()];
+        c.iter_mut().zip(plus).for_each(|(c, plus)| *c += plus);
+    }
+}
+
+/// Packs panels of one block, turning stored values into f32 on the way.
+#[inline(always)]
+fn pack_panels<L: Lanes>(plan: &Plan<'_>, panels: &[Panel], steps: &Range<usize>, buffer: &mut [f32]) {
+    let panel_len = plan.block.max(1) * 2 * L::WIDTH;
+    let mut decoded = Scratch::take(0);
+    let mut buffers = buffer.chunks_exact_mut(panel_len);
+    for panels in panels.chunk_by(|a, b| a.part == b.part) {
+        let part = &plan.parts[panels[0].part];
+        let columns = panels[0].columns.start..panels[panels.len() - 1].columns.end;
+        let (view, first) = part.b.values(steps, &columns, decoded.vector());
+        let steps = steps.start - first[0]..steps.end - first[0];
+        if view.in_order() {
+            let columns = columns.start - first[1]..columns.end - first[1];
+            let next = || buffers.next().expect("a buffer for each panel");
+            pack::panels_in_order::<L>(view, columns, steps, part.lanes, next);
+        } else {
+            for panel in panels {
+                let out = buffers.next().expect("a buffer for each panel");
+                let columns = panel.columns.start - first[1]..panel.columns.end - first[1];
+                pack::panel::<L>(view, columns, steps.clone(), part.lanes, out);
             }
         }
     }

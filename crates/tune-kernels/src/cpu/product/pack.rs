@@ -86,3 +86,37 @@ pub(in crate::cpu) fn panel<L: Lanes>(
         out[count..].fill(0.0);
     }
 }
+
+/// Columns `columns` and steps `steps` of `b`, whose rows lie in order, as panels of `lanes` columns that `next` hands out
+/// room for: what follows one another in memory is read one after another.
+#[inline(always)]
+pub(in crate::cpu) fn panels_in_order<'a, L: Lanes>(
+    b: View<'_>,
+    columns: Range<usize>,
+    steps: Range<usize>,
+    lanes: usize,
+    mut next: impl FnMut() -> &'a mut [f32],
+) {
+    // As many panels at a time as there are streams that a processor follows.
+    for start in columns.clone().step_by(8 * lanes) {
+        let columns = start..(start + 8 * lanes).min(columns.end);
+        let mut outs: [&mut [f32]; 8] = Default::default();
+        let panels = columns.len().div_ceil(lanes);
+        outs[..panels].fill_with(&mut next);
+        for (n, p) in steps.clone().enumerate() {
+            let row = &b.data[p * b.row_stride..][columns.clone()];
+            for (out, row) in outs.iter_mut().zip(row.chunks(lanes)) {
+                let out = &mut out[n * lanes..(n + 1) * lanes];
+                if row.len() == lanes {
+                    for (out, row) in out.chunks_exact_mut(L::WIDTH).zip(row.chunks_exact(L::WIDTH)) {
+                        // SAFETY: both hold a vector.
+                        unsafe { L::load(row.as_ptr()).store(out.as_mut_ptr()) };
+                    }
+                } else {
+                    out[..row.len()].copy_from_slice(row);
+                    out[row.len()..].fill(0.0);
+                }
+            }
+        }
+    }
+}

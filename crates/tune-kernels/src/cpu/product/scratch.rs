@@ -1,20 +1,22 @@
-//! Memory that a thread keeps from one product to the next: getting it anew costs more than many a product.
+//! Memory that need not be cleared: a thread's own, kept from one product to the next, and results that are written
+//! whole. Getting memory anew, or clearing it, costs more than many a product.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 
 thread_local! {
     static KEPT: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
 }
 
 /// Values of any content, given back to the thread at the end.
-pub(super) struct Scratch {
+pub(in crate::cpu) struct Scratch {
     memory: Vec<f32>,
     len: usize,
 }
 
 impl Scratch {
     /// Room for `len` values. A task that is interrupted by another one on the same thread leaves it memory of its own.
-    pub(super) fn take(len: usize) -> Self {
+    pub(in crate::cpu) fn take(len: usize) -> Self {
         let mut kept = KEPT.take();
         let mut memory = kept.pop().unwrap_or_default();
         KEPT.set(kept);
@@ -24,8 +26,14 @@ impl Scratch {
         Self { memory, len }
     }
 
-    pub(super) fn values(&mut self) -> &mut [f32] {
+    pub(in crate::cpu) fn values(&mut self) -> &mut [f32] {
         &mut self.memory[..self.len]
+    }
+
+    /// The whole memory as a vector, whose length may be changed.
+    pub(in crate::cpu) fn vector(&mut self) -> &mut Vec<f32> {
+        self.len = 0;
+        &mut self.memory
     }
 }
 
@@ -35,4 +43,16 @@ impl Drop for Scratch {
         kept.push(std::mem::take(&mut self.memory));
         KEPT.set(kept);
     }
+}
+
+/// A vector of `len` values, all of which `write` writes.
+///
+/// # Safety
+/// `write` must write every element.
+pub(in crate::cpu) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    write(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: there is room for `len` values, and the caller promises that all were written.
+    unsafe { values.set_len(len) };
+    values
 }

@@ -1,5 +1,7 @@
 //! The inner loop of the tool: a tile of outputs in registers.
 
+use std::mem::MaybeUninit;
+
 use crate::lanes::Lanes;
 
 /// Most rows that any level's tile has.
@@ -18,12 +20,12 @@ pub(in crate::cpu) struct Operands {
     pub(in crate::cpu) b_stride: usize,
     pub(in crate::cpu) c: *mut f32,
     pub(in crate::cpu) c_stride: usize,
-    pub(in crate::cpu) into: Into,
+    pub(in crate::cpu) onto: Onto,
 }
 
 /// What becomes of the sums.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::cpu) enum Into {
+pub(in crate::cpu) enum Onto {
     /// They start at 0 and replace what `c` holds.
     Replace,
     /// They go on from what `c` holds.
@@ -40,25 +42,27 @@ pub(in crate::cpu) enum Into {
 #[inline(always)]
 pub(in crate::cpu) unsafe fn multiply<L: Lanes>(rows: usize, columns: usize, operands: Operands) {
     let vectors = columns.div_ceil(L::WIDTH);
-    if columns == vectors * L::WIDTH {
-        // SAFETY: promised by the caller; the columns fill the vectors.
-        return unsafe { pick::<L>(rows, vectors, operands) };
-    }
-    let mut buffer = [0.0_f32; MOST_ROWS * MOST_LANES];
-    let stride = vectors * L::WIDTH;
-    // SAFETY: the buffer holds the largest tile; the caller's `c` holds `columns` values in each row.
-    unsafe {
-        if operands.into != Into::Replace {
-            for i in 0..rows {
-                let from = operands.c.add(i * operands.c_stride);
-                std::ptr::copy_nonoverlapping(from, buffer[i * stride..].as_mut_ptr(), columns);
-            }
-        }
-        pick::<L>(rows, vectors, Operands { c: buffer.as_mut_ptr(), c_stride: stride, ..operands });
+    // A tile whose columns do not fill its vectors goes through a buffer in which they do.
+    let whole = columns == vectors * L::WIDTH;
+    let mut buffer = MaybeUninit::<[f32; MOST_ROWS * MOST_LANES]>::uninit();
+    let (place, stride) = (buffer.as_mut_ptr().cast::<f32>(), vectors * L::WIDTH);
+    let copy = |from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize| {
         for i in 0..rows {
-            let to = operands.c.add(i * operands.c_stride);
-            std::ptr::copy_nonoverlapping(buffer[i * stride..].as_ptr(), to, columns);
+            // SAFETY: the buffer holds the largest tile; the caller's `c` holds `columns` values in each row.
+            unsafe { std::ptr::copy_nonoverlapping(from.add(i * from_stride), to.add(i * to_stride), columns) };
         }
+    };
+    let Operands { c, c_stride, onto, .. } = operands;
+    if !whole && onto != Onto::Replace {
+        // SAFETY: as above; lanes beyond the columns get values that no column sees.
+        unsafe { place.write_bytes(0, rows * stride) };
+        copy(c, c_stride, place, stride);
+    }
+    let to = if whole { operands } else { Operands { c: place, c_stride: stride, ..operands } };
+    // SAFETY: promised by the caller, or by the size of the buffer.
+    unsafe { pick::<L>(rows, vectors, to) };
+    if !whole {
+        copy(place, stride, c, c_stride);
     }
 }
 
@@ -72,9 +76,9 @@ unsafe fn pick<L: Lanes>(rows: usize, vectors: usize, operands: Operands) {
         ($($n:literal)*) => {
             match (rows, vectors) {
                 // SAFETY: promised by the caller.
-                $(($n, 1) => unsafe { tile::<L, $n, 1>(operands) },)*
+                $(($n, 1) if const { $n <= L::TILE_ROWS } => unsafe { tile::<L, $n, 1>(operands) },)*
                 // SAFETY: promised by the caller.
-                $(($n, 2) => unsafe { tile::<L, $n, 2>(operands) },)*
+                $(($n, 2) if const { $n <= L::TILE_ROWS } => unsafe { tile::<L, $n, 2>(operands) },)*
                 _ => unreachable!("a tile has at most {MOST_ROWS} rows and two vectors"),
             }
         };
@@ -86,9 +90,9 @@ unsafe fn pick<L: Lanes>(rows: usize, vectors: usize, operands: Operands) {
 /// As [`pick`].
 #[inline(always)]
 unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Operands) {
-    let Operands { depth, a, a_stride, b, b_stride, c, c_stride, into } = operands;
+    let Operands { depth, a, a_stride, b, b_stride, c, c_stride, onto } = operands;
     let mut acc = [[L::splat(0.0); VECTORS]; ROWS];
-    if into == Into::Resume {
+    if onto == Onto::Resume {
         for (i, acc) in acc.iter_mut().enumerate() {
             for (v, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: promised by the caller.
@@ -115,9 +119,9 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Oper
             // SAFETY: promised by the caller.
             unsafe {
                 let c = c.add(i * c_stride + v * L::WIDTH);
-                match into {
-                    Into::AddScaled(scale) => L::splat(scale).fma(*acc, L::load(c)).store(c),
-                    Into::Replace | Into::Resume => acc.store(c),
+                match onto {
+                    Onto::AddScaled(scale) => L::splat(scale).fma(*acc, L::load(c)).store(c),
+                    Onto::Replace | Onto::Resume => acc.store(c),
                 }
             }
         }

@@ -24,10 +24,10 @@ pub use value::{GgufArray, GgufMetadata, GgufValue};
 use self::cursor::Cursor;
 use self::names::{Interleaved, hugging_face_name};
 use super::config::ModelConfig;
-use super::encoding::Encoding;
 use super::error::{BaseError, GgufProblem};
 use super::file::ModelFile;
 use super::store::{StoredTensor, TensorStore, usable_name};
+use tune_kernels::encoding::Encoding;
 
 /// The largest alignment accepted; files use 32.
 const ALIGNMENT_LIMIT: u64 = 1 << 20;

@@ -1,7 +1,7 @@
 //! GGUF files that are right, and those that lie.
 
 use super::super::testing::*;
-use super::super::{BaseModel, TokenizerParts};
+use super::super::{BaseModel, Keep, LoadedMatrix, TokenizerParts};
 use super::*;
 
 fn parse_bytes(bytes: &[u8]) -> Result<Parsed, BaseError> {
@@ -43,6 +43,33 @@ fn a_small_model_is_read() {
         let shape = model.tensor_shape(name).unwrap();
         assert_eq!(model.load_tensor(name, shape).unwrap().len(), shape.iter().product::<usize>());
     }
+}
+
+/// What stays as it is stored decodes to what would have been loaded, rows put back in order included.
+#[test]
+fn matrices_stay_as_they_are_stored() {
+    let mut gguf = tiny();
+    gguf.tensors.retain(|tensor| tensor.name != "blk.0.attn_q.weight");
+    gguf.tensor("blk.0.attn_q.weight", &[64, 64], 8, (0..128 * 34_u32).map(|i| (i * 7 % 60) as u8).collect());
+    let bytes = gguf.to_bytes();
+    let files = Files::of(&[("m.gguf", &bytes)]);
+    let model = BaseModel::open(&files.names).unwrap();
+    let mut kept = Vec::new();
+    for name in model.tensor_names() {
+        let shape = model.tensor_shape(name).unwrap();
+        let values = model.load_tensor(name, shape).unwrap();
+        for keep in [Keep::Values, Keep::SixteenBit, Keep::Stored] {
+            let loaded = model.load_matrix(name, shape, keep).unwrap();
+            if let LoadedMatrix::Stored(matrix) = &loaded {
+                kept.push((keep, matrix.encoding().name()));
+            }
+            assert!(loaded.into_values() == values, "{name} {keep:?}");
+        }
+    }
+    kept.sort_by_key(|(keep, name)| (*keep == Keep::Stored, *name));
+    let (half, all) = kept.split_at(2);
+    assert_eq!(half, [(Keep::SixteenBit, "BF16"), (Keep::SixteenBit, "F16")]);
+    assert_eq!(all.iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["BF16", "F16", "Q4_0", "Q4_1", "Q8_0", "Q8_0"]);
 }
 
 #[test]

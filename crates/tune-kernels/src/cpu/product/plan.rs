@@ -1,0 +1,152 @@
+//! How products are cut into blocks and tasks. Nothing here changes a bit.
+
+use std::ops::Range;
+
+use super::view::{Matrix, View};
+use super::{LowRank, Output, Shared};
+use crate::lanes::Lanes;
+
+/// Longest block of a chain: with it a tile of `a` takes a third of a usual first cache.
+const DEPTH_BLOCK: usize = 384;
+/// Values of a block of packed panels: 256 KiB, half of a small second cache. Twice as many were a tenth slower.
+const GROUP_VALUES: usize = 1 << 16;
+/// Below this many multiply-adds a product runs on the calling thread.
+const SERIAL_WORK: usize = 1 << 16;
+/// With at most this many tiles of rows, a panel that lies in order is read in place: packing it would cost more.
+pub(super) const TILES_IN_PLACE: usize = 1;
+
+/// One product of a call.
+pub(super) struct Part<'a> {
+    pub(super) j: usize,
+    /// Columns of a panel.
+    pub(super) lanes: usize,
+    pub(super) b: Matrix<'a>,
+    pub(super) c: Shared,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) rank: Option<Rank<'a>>,
+    pub(super) plus: Option<&'a [f32]>,
+}
+
+/// The branch of a part.
+pub(super) struct Rank<'a> {
+    pub(super) scale: f32,
+    pub(super) rank: usize,
+    pub(super) down: Option<View<'a>>,
+    pub(super) middle: Shared,
+    pub(super) up: View<'a>,
+    /// Where its middle lies in a packed tile.
+    pub(super) at: usize,
+}
+
+impl Rank<'_> {
+    /// The columns of the middle, as many at a time as a panel holds.
+    pub(super) fn panels<L: Lanes>(&self) -> impl Iterator<Item = Range<usize>> + use<L> {
+        let rank = self.rank;
+        (0..rank).step_by(2 * L::WIDTH).map(move |start| start..(start + 2 * L::WIDTH).min(rank))
+    }
+
+    /// Lanes of a panel of the middle.
+    pub(super) fn lanes<L: Lanes>(columns: &Range<usize>) -> usize {
+        columns.len().next_multiple_of(L::WIDTH)
+    }
+}
+
+/// Columns of one part that fit a panel.
+pub(super) struct Panel {
+    pub(super) part: usize,
+    pub(super) columns: Range<usize>,
+}
+
+/// How products of the same `a` are cut into blocks and tasks.
+pub(super) struct Plan<'a> {
+    i: usize,
+    pub(super) depth: usize,
+    pub(super) parts: Vec<Part<'a>>,
+    /// Those of all parts: a packed tile of `a` is read once for all of them.
+    pub(super) panels: Vec<Panel>,
+    pub(super) tiles: usize,
+    /// Rows of a tile; the last one may have fewer.
+    tile_rows: usize,
+    /// Steps of a block of the chains; the last one may be shorter.
+    pub(super) block: usize,
+    /// Values that a packed tile takes: all its blocks, then the middles.
+    pub(super) tile_len: usize,
+    /// The highest rank of a branch.
+    pub(super) most_rank: usize,
+    /// Values that the packed `down` of all branches takes.
+    pub(super) downs_len: usize,
+    /// Tasks over panels, and over tiles.
+    pub(super) tasks: [usize; 2],
+}
+
+impl<'a> Plan<'a> {
+    #[inline(always)]
+    pub(super) fn new<L: Lanes>(i: usize, depth: usize, outputs: Vec<Output<'a>>) -> Self {
+        // As many tiles as the rows ask for, and the rows shared out evenly among them.
+        let tiles = i.div_ceil(L::TILE_ROWS);
+        let tile_rows = i.div_ceil(tiles);
+        let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(DEPTH_BLOCK)) };
+        // Every block is packed with room for a vector after it.
+        let mut tile_len = depth * tile_rows + depth.div_ceil(block.max(1)).max(1) * L::WIDTH;
+        let (mut parts, mut panels, mut most_rank) = (Vec::with_capacity(outputs.len()), Vec::new(), 0);
+        for Output { j, b, c, bias, branch, plus } in outputs {
+            let lanes = if j <= L::WIDTH { L::WIDTH } else { 2 * L::WIDTH };
+            for start in (0..j).step_by(lanes) {
+                panels.push(Panel { part: parts.len(), columns: start..(start + lanes).min(j) });
+            }
+            let rank = branch.map(|LowRank { scale, rank, down, middle, up }| {
+                let at = tile_len;
+                tile_len += rank * tile_rows + L::WIDTH;
+                most_rank = rank.max(most_rank);
+                Rank { scale, rank, down, middle: Shared::new(middle), up, at }
+            });
+            parts.push(Part { j, lanes, b, c: Shared(c.as_mut_ptr().cast()), bias, rank, plus });
+        }
+        let ranks = parts.iter().filter_map(|part| part.rank.as_ref()).filter(|rank| rank.down.is_some());
+        let downs_len = ranks.flat_map(Rank::panels::<L>).map(|columns| depth * Rank::lanes::<L>(&columns)).sum();
+        let columns: usize = parts.iter().map(|part: &Part<'_>| part.j).sum();
+        let threads = if i * columns * depth <= SERIAL_WORK { 1 } else { rayon::current_num_threads() };
+        let group = (GROUP_VALUES / (block.max(1) * 2 * L::WIDTH)).max(1);
+        // Whole rounds for all threads; where there are too few panels for that, the tiles are shared out as well.
+        let over_panels = panels.len().div_ceil(group).next_multiple_of(threads).min(panels.len());
+        let over_tiles = threads.div_ceil(over_panels).min(tiles);
+        Self {
+            i,
+            depth,
+            parts,
+            panels,
+            tiles,
+            tile_rows,
+            block,
+            tile_len,
+            most_rank,
+            downs_len,
+            tasks: [over_panels, over_tiles],
+        }
+    }
+
+    /// Part `index` of `parts` even parts of `0..count`.
+    pub(super) fn part(count: usize, index: usize, parts: usize) -> Range<usize> {
+        index * count / parts..(index + 1) * count / parts
+    }
+
+    pub(super) fn rows(&self, tile: usize) -> Range<usize> {
+        tile * self.tile_rows..((tile + 1) * self.tile_rows).min(self.i)
+    }
+
+    /// The blocks of the chains, and where each lies in a packed tile of `L`. Chains without a step are one empty block.
+    #[inline(always)]
+    pub(super) fn blocks<L: Lanes>(&self) -> impl Iterator<Item = (Range<usize>, usize)> + use<L> {
+        let (block, depth, tile_rows) = (self.block.max(1), self.depth, self.tile_rows);
+        (0..depth.max(1))
+            .step_by(block)
+            .enumerate()
+            .map(move |(n, start)| (start..(start + block).min(depth), start * tile_rows + n * L::WIDTH))
+    }
+
+    /// Whether a panel can be read where it lies.
+    pub(super) fn lies_in_order(&self, panel: &Panel) -> bool {
+        let part = &self.parts[panel.part];
+        self.depth > 0 && part.b.in_order() && panel.columns.len() == part.lanes
+    }
+}
