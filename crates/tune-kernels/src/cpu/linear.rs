@@ -93,6 +93,16 @@ pub struct Layer<'a> {
 /// Output `[tokens, outputs]` of a layer and, with a branch, `dropout(x) · Aᵀ`, `[tokens, rank]`.
 pub type LayerOutput = (Vec<f32>, Option<Vec<f32>>);
 
+/// `dropout(x) · Aᵀ` of a branch.
+struct Middle {
+    values: Vec<f32>,
+    /// Whether it is computed already: with dropout the branch has an input of its own, and otherwise that of the layer.
+    given: bool,
+}
+
+/// Gradients of `A` and `B` for a row.
+pub type BranchGradient = (Vec<f32>, Vec<f32>);
+
 /// Several layers of the same input: `y = x · Wᵀ (+ bias) (+ branch)`, and for the first one `plus + y` where `plus` is
 /// given. See [`crate::reference::linear`] and [`crate::reference::linear_lora`].
 ///
@@ -102,31 +112,25 @@ pub type LayerOutput = (Vec<f32>, Option<Vec<f32>>);
 pub fn linears(level: Level, x: &[f32], layers: &[Layer<'_>], plus: Option<&[f32]>, rows: &Rows) -> Vec<LayerOutput> {
     let Some([inputs, _]) = layers.first().map(|layer| layer.shape) else { return Vec::new() };
     let tokens = x.len() / inputs;
-    // With dropout the branch has an input of its own, so its first product is one by itself.
-    let middles: Vec<Option<(Vec<f32>, bool)>> = layers
-        .iter()
-        .map(|layer| {
-            let branch = layer.branch?;
-            Some(match branch.dropout {
-                None => (vec![0.0; tokens * branch.rank], false),
-                Some(_) => timed(Operation::LoraForward, || {
-                    let dropped = dropout(x, inputs, branch.dropout, rows);
-                    (linear(level, &dropped, Weight::Values(branch.a), None, inputs, branch.rank), true)
-                }),
-            })
-        })
-        .collect();
+    let middle = |branch: Branch<'_>| match branch.dropout {
+        None => Middle { values: vec![0.0; tokens * branch.rank], given: false },
+        Some(_) => timed(Operation::LoraForward, || {
+            let dropped = dropout(x, inputs, branch.dropout, rows);
+            let values = linear(level, &dropped, Weight::Values(branch.a), None, inputs, branch.rank);
+            Middle { values, given: true }
+        }),
+    };
     let len = |layer: &Layer<'_>| tokens * layer.shape[1];
-    let mut results: Vec<(Vec<f32>, Option<(Vec<f32>, bool)>)> =
-        layers.iter().zip(middles).map(|(layer, middle)| (Vec::with_capacity(len(layer)), middle)).collect();
+    let mut results: Vec<(Vec<f32>, Option<Middle>)> =
+        layers.iter().map(|layer| (Vec::with_capacity(len(layer)), layer.branch.map(middle))).collect();
     let outputs = results.iter_mut().zip(layers).enumerate().map(|(n, ((y, middle), layer))| {
         let y = &mut y.spare_capacity_mut()[..len(layer)];
         assert_eq!(layer.shape[0], inputs, "layers of the same input");
-        let branch = layer.branch.zip(middle.as_mut()).map(|(branch, (middle, given))| LowRank {
+        let branch = layer.branch.zip(middle.as_mut()).map(|(branch, middle)| LowRank {
             scale: branch.scale,
             rank: branch.rank,
-            down: (!*given).then(|| View::rows(branch.a, inputs).transposed()),
-            middle,
+            down: (!middle.given).then(|| View::rows(branch.a, inputs).transposed()),
+            middle: &mut middle.values,
             up: View::rows(branch.b, branch.rank).transposed(),
         });
         Output {
@@ -141,7 +145,7 @@ pub fn linears(level: Level, x: &[f32], layers: &[Layer<'_>], plus: Option<&[f32
     let results = results.into_iter().zip(layers).map(|((mut y, middle), layer)| {
         // SAFETY: `products` wrote every element.
         unsafe { y.set_len(len(layer)) };
-        (y, middle.map(|(middle, _)| middle))
+        (y, middle.map(|middle| middle.values))
     });
     results.collect()
 }
@@ -239,7 +243,7 @@ pub fn linear_lora_backward(
     layer: &Layer<'_>,
     rows: &Rows,
     input: InputGradient<'_>,
-) -> (Option<Vec<f32>>, Vec<(Vec<f32>, Vec<f32>)>) {
+) -> (Option<Vec<f32>>, Vec<BranchGradient>) {
     let [inputs, outputs] = layer.shape;
     let branch = layer.branch.expect("the layer has a branch");
     let rank = branch.rank;
