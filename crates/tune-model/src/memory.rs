@@ -29,11 +29,12 @@ pub struct Workload {
 pub struct MemoryEstimate {
     /// Base weights, as they are kept.
     pub weights: u64,
-    /// Trained tensors outside the base, moments, and gradients: the running sums and the newest rows.
+    /// Trained tensors outside the base, their moments, and the running sums of gradients.
     pub training: u64,
     /// What the backward pass keeps of a micro-batch.
     pub activations: u64,
-    /// The largest temporaries: a chunk of logits or a block's gradients, and the packed operand of a product.
+    /// The largest temporaries: a chunk of logits, a block's gradients, or the newest gradients of what is trained; and
+    /// the packed operand of a product.
     pub temporary: u64,
     /// The program itself, its tokenizer and the buffers of its threads.
     pub program: u64,
@@ -42,7 +43,7 @@ pub struct MemoryEstimate {
 }
 
 /// Measured with the quickstart's model, whose own share is small.
-const PROGRAM: u64 = 60_000_000;
+const PROGRAM: u64 = 30_000_000;
 
 /// Estimate for a run; `spec` is none where all weights are trained.
 #[must_use]
@@ -54,11 +55,14 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workloa
         ((config.num_heads * config.head_dim) as u64, (config.num_kv_heads * config.head_dim) as u64);
     let vocabulary = config.vocab_size as u64;
     let shapes = linear_shapes(config).map(|(outputs, inputs)| (outputs as u64, inputs as u64));
-    // The running sums of a step hold up to log2(rows) + 1 partial gradients beside the newest one.
-    let gradients = u64::from(rows.max(1).ilog2()) + 2;
-    let (state, branch, newest) = match spec {
+    // While the last row of a step is computed, the running sums hold up to log2(rows) partial gradients.
+    let sums = u64::from(rows.max(1).ilog2());
+    let (trained, state, branch, newest) = match spec {
         // The head's gradients of all rows of a micro-batch wait for those of the embedding.
-        None => (parameters(config) * (2 + gradients), 0, 2 * micro_rows * vocabulary * hidden),
+        None => {
+            let all = parameters(config);
+            (all, all * (2 + sums), 0, all + 2 * micro_rows * vocabulary * hidden)
+        }
         Some(spec) => {
             let targets = expand_targets(config, &spec.targets).unwrap_or_default();
             let adapted = |path: &str| {
@@ -66,10 +70,10 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workloa
             };
             let rank = spec.rank as u64;
             let trained: u64 = targets.iter().map(|path| adapted(path) * rank).sum();
-            (trained * (3 + gradients), targets.len() as u64 * rank / layers.max(1), 0)
+            (trained, trained * (3 + sums), targets.len() as u64 * rank / layers.max(1), 0)
         }
     };
-    let training = bytes(state + newest);
+    let training = bytes(state);
     let saved = 2 * hidden + 2 * query + 2 * key_value + 2 * mlp + 2 * config.num_heads as u64 + 2 + branch;
     let kept = if checkpointing { layers * hidden + saved } else { layers * saved };
     let activations = bytes(tokens * kept);
@@ -78,7 +82,9 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workloa
     let of_head = logits + 2 * chunk * hidden + 3 * tokens * hidden;
     let of_block = tokens * (2 * mlp + 4 * hidden);
     let packed = logits.max(tokens * mlp);
-    let temporary = bytes(of_head.max(of_block) + packed);
+    // The newest gradients grow while what was kept shrinks: with LoRA they are smaller; with all weights they may not be.
+    let while_sinking = bytes(newest.max(trained) + tokens * saved);
+    let temporary = (bytes(of_head.max(of_block)) + activations).max(while_sinking) - activations + bytes(packed);
     let total = weights + training + activations + temporary + PROGRAM;
     MemoryEstimate { weights, training, activations, temporary, program: PROGRAM, total }
 }
