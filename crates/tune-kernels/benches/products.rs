@@ -13,7 +13,7 @@
 
 use std::time::Instant;
 
-use tune_kernels::cpu::{Level, linear, peak};
+use tune_kernels::cpu::{Level, linear, memory, peak};
 
 const TOKENS: usize = 1024;
 const ROUNDS: usize = 15;
@@ -80,6 +80,8 @@ fn peer([m, n, k]: [usize; 3], a: (&[f32], [usize; 2]), b: (&[f32], [usize; 2]),
 }
 
 fn main() {
+    // As the tool does at its start.
+    memory::keep_freed_memory();
     let level = Level::current();
     let mut peaks: Vec<f64> = (0..ROUNDS)
         .map(|_| {

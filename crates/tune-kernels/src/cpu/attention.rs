@@ -81,7 +81,8 @@ impl Packed {
                 let operands = tile::Operands {
                     depth: self.head_dim,
                     a: self.tiles[n * self.tile_len..][..self.head_dim * stride].as_ptr(),
-                    a_stride: stride,
+                    a_row: 1,
+                    a_step: stride,
                     b: columns.as_ptr(),
                     b_stride: lanes,
                     c: out[first * lanes..].as_mut_ptr(),
@@ -120,20 +121,21 @@ impl Packed {
 #[inline(always)]
 fn multiply_rows<L: Lanes>(
     depth: usize,
-    (a, a_stride): (&[f32], usize),
+    (a, a_step): (&[f32], usize),
     (b, width): (&[f32], usize),
     out: &mut [f32],
     resume: bool,
 ) {
     let rows = out.len() / width;
-    assert!(depth == 0 || (a.len() >= (depth - 1) * a_stride + rows && b.len() >= depth * width), "sizes");
+    assert!(depth == 0 || (a.len() >= (depth - 1) * a_step + rows && b.len() >= depth * width), "sizes");
     for feature in (0..width).step_by(2 * L::WIDTH) {
         // SAFETY: the sizes were just checked; `width` is a whole number of vectors.
         unsafe {
             let operands = tile::Operands {
                 depth,
                 a: a.as_ptr(),
-                a_stride,
+                a_row: 1,
+                a_step,
                 b: b[feature..].as_ptr(),
                 b_stride: width,
                 c: out[feature..].as_mut_ptr(),

@@ -43,9 +43,7 @@ impl<'a> Weight<'a> {
             Self::Stored(matrix) => Matrix::Transposed(matrix),
         }
     }
-}
 
-impl Weight<'_> {
     /// How many outputs a weight of `inputs` inputs has.
     #[must_use]
     pub fn outputs(self, inputs: usize) -> usize {
@@ -193,7 +191,23 @@ pub fn linear_weight_gradient(
 ) -> Vec<f32> {
     let dy = View::rows(&dy[row.start * outputs..row.end * outputs], outputs);
     let x = View::rows(&x[row.start * inputs..row.end * inputs], inputs);
+    if outputs <= NARROW && outputs < inputs {
+        // As its transpose: so the larger operand is read where it lies. `fma` does not mind which factor comes first.
+        return transposed(&product(level, [inputs, outputs, row.len()], x.transposed(), dy), outputs);
+    }
     product(level, [outputs, inputs, row.len()], dy.transposed(), x)
+}
+
+/// Up to this many outputs, as a rank has, a weight's gradient is computed as its transpose.
+const NARROW: usize = 64;
+
+/// Rows of `columns` values as columns.
+fn transposed(x: &[f32], columns: usize) -> Vec<f32> {
+    let mut transposed = Vec::with_capacity(x.len());
+    for j in 0..columns {
+        transposed.extend(x[j..].iter().step_by(columns));
+    }
+    transposed
 }
 
 /// See [`crate::reference::dropout`]. Borrows `x` where there is no dropout.
@@ -295,21 +309,11 @@ pub fn linear_lora_backward(
         let dropped = dropout(x, inputs, branch.dropout, rows);
         let row = |row: &Range<usize>| {
             let mut da = linear_weight_gradient(level, &u, &dropped, inputs, rank, row);
-            da.iter_mut().for_each(|value| *value *= branch.scale);
-            // As its transpose: so `dy`, the larger operand, is read in order.
-            let db = linear_weight_gradient(level, h, dy, outputs, rank, row);
-            (da, transposed_and_scaled(&db, outputs, branch.scale))
+            let mut db = linear_weight_gradient(level, dy, h, rank, outputs, row);
+            da.iter_mut().chain(&mut db).for_each(|value| *value *= branch.scale);
+            (da, db)
         };
         rows.ranges.par_iter().map(row).collect()
     });
     (dx, gradients)
-}
-
-/// Rows of `columns` values as columns, each value times `scale`.
-fn transposed_and_scaled(x: &[f32], columns: usize, scale: f32) -> Vec<f32> {
-    let mut transposed = Vec::with_capacity(x.len());
-    for j in 0..columns {
-        transposed.extend(x[j..].iter().step_by(columns).map(|value| value * scale));
-    }
-    transposed
 }

@@ -33,6 +33,22 @@ impl Fma for Unfused {
     }
 }
 
+/// Values of a usual cache line.
+pub const LINE: usize = 16;
+
+/// Asks for the cache line at `p`, which need not be readable. A hint that changes no bit; does nothing on processors other
+/// than x86-64.
+#[inline(always)]
+pub fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, and every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// `WIDTH` f32 values on which each operation acts lane by lane.
 pub trait Lanes: Copy + Send + Sync + 'static {
     /// Number of values.

@@ -28,7 +28,7 @@ use self::scratch::Scratch;
 use self::tile::Onto;
 pub use self::view::{Matrix, View};
 use super::{Level, Shared, dispatch};
-use crate::lanes::Lanes;
+use crate::lanes::{LINE, Lanes, prefetch};
 
 /// One of several products with the same `a`.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub fn products(level: Level, i: usize, depth: usize, a: View<'_>, outputs: Vec<
     }
     assert!(a.holds(i, depth), "a holds every element");
     if i > 0 && outputs.iter().any(|output| output.j > 0) {
-        run(level, &dispatch!(level, L => Plan::new::<L>(i, depth, outputs)), a);
+        run(level, &dispatch!(level, L => Plan::new::<L>(i, depth, a, outputs)), a);
     }
 }
 
@@ -112,22 +112,59 @@ fn run(level: Level, plan: &Plan<'_>, a: View<'_>) {
     let downs = downs.values();
     dispatch!(level, L => pack_downs::<L>(plan, downs));
     let downs = &*downs;
-    let mut packed = Scratch::take(plan.tiles * plan.tile_len);
+    let mut packed = Scratch::take(if plan.packs { plan.tiles * plan.tile_len } else { 0 });
     let packed = packed.values();
     let tasks = over_panels * over_tiles;
     let pack = |(tile, out): (usize, &mut [f32])| dispatch!(level, L => pack_tile::<L>(plan, a, downs, tile, out));
-    let task = |packed: &[f32], index: usize| {
-        let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
-        let tiles = Plan::part(plan.tiles, index / over_panels, over_tiles);
-        dispatch!(level, L => group::<L>(plan, packed, panels.clone(), tiles.clone()));
-    };
-    if tasks == 1 {
+    if tasks == 1 || packed.len() <= plan::SERIAL_PACKING {
         packed.chunks_mut(plan.tile_len).enumerate().for_each(pack);
-        task(packed, 0);
     } else {
         packed.par_chunks_mut(plan.tile_len).enumerate().for_each(pack);
-        let packed = &*packed;
-        (0..tasks).into_par_iter().for_each(|index| task(packed, index));
+    }
+    let left = if plan.packs { Left::Packed(packed) } else { Left::InPlace(a) };
+    let task = |index: usize| {
+        let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
+        let tiles = Plan::part(plan.tiles, index / over_panels, over_tiles);
+        dispatch!(level, L => group::<L>(plan, left, panels.clone(), tiles.clone()));
+    };
+    if tasks == 1 {
+        task(0);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
+}
+
+/// The left operand of a task.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    /// Tiles, one after another.
+    Packed(&'a [f32]),
+    /// Where it lies.
+    InPlace(View<'a>),
+}
+
+/// A tile's rows at some steps: where the first value is, and how far apart rows and steps are.
+#[derive(Clone, Copy)]
+struct TileOfLeft {
+    first: *const f32,
+    row: usize,
+    step: usize,
+}
+
+impl Left<'_> {
+    /// The tile at the steps that begin with `start` and, when packed, lie at `at`.
+    #[inline(always)]
+    fn tile(self, plan: &Plan<'_>, rows: &Range<usize>, steps: &Range<usize>, at: usize) -> TileOfLeft {
+        match self {
+            Self::Packed(packed) => {
+                let tile = &packed[rows.start / plan.tile_rows * plan.tile_len..][at..][..rows.len() * steps.len()];
+                TileOfLeft { first: tile.as_ptr(), row: 1, step: rows.len() }
+            }
+            Self::InPlace(a) => {
+                let first = a.data.as_ptr().wrapping_add(rows.start * a.row_stride + steps.start * a.column_stride);
+                TileOfLeft { first, row: a.row_stride, step: a.column_stride }
+            }
+        }
     }
 }
 
@@ -169,7 +206,8 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
                         let operands = tile::Operands {
                             depth: steps.len(),
                             a: out[at..][..rows.len() * steps.len()].as_ptr(),
-                            a_stride: rows.len(),
+                            a_row: 1,
+                            a_step: rows.len(),
                             b: panel[steps.start * lanes..steps.end * lanes].as_ptr(),
                             b_stride: lanes,
                             c: middle[columns.start..].as_mut_ptr(),
@@ -187,7 +225,7 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
 
 /// One task: some tiles against some panels.
 #[inline(always)]
-fn group<L: Lanes>(plan: &Plan<'_>, packed: &[f32], panels: Range<usize>, tiles: Range<usize>) {
+fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles: Range<usize>) {
     let panels = &plan.panels[panels];
     let panel_len = plan.block.max(1) * 2 * L::WIDTH;
     let in_place = tiles.len() <= plan::TILES_IN_PLACE && panels.iter().all(|panel| plan.lies_in_order(panel));
@@ -204,13 +242,27 @@ fn group<L: Lanes>(plan: &Plan<'_>, packed: &[f32], panels: Range<usize>, tiles:
             }
         }
     }
+    // Where a tile of a panel lies in the output.
+    let place = |panel: &Panel, row: usize| {
+        let part = &plan.parts[panel.part];
+        part.c.get().wrapping_add(row * part.j + panel.columns.start)
+    };
     for (steps, at) in plan.blocks::<L>() {
         if !in_place {
             pack_panels::<L>(plan, panels, &steps, buffer);
         }
+        let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
+        let last = steps.end == plan.depth;
         for tile in tiles.clone() {
             let rows = plan.rows(tile);
-            let packed = &packed[tile * plan.tile_len..][..plan.tile_len];
+            let a = left.tile(plan, &rows, &steps, at);
+            let middles = match left {
+                Left::Packed(packed) => &packed[tile * plan.tile_len..][..plan.tile_len],
+                Left::InPlace(_) => &[],
+            };
+            // A share of the next packed tile is asked for with each panel.
+            let next = a.first.wrapping_add(plan.tile_len);
+            let share = (rows.len() * steps.len()).div_ceil(panels.len());
             for (slot, panel) in panels.iter().enumerate() {
                 let part = &plan.parts[panel.part];
                 let (b, b_stride) = if in_place {
@@ -218,29 +270,41 @@ fn group<L: Lanes>(plan: &Plan<'_>, packed: &[f32], panels: Range<usize>, tiles:
                 } else {
                     (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes)
                 };
-                // SAFETY: `products` checked that `b` and the output hold every element. A panel that is read in
+                if plan.packs {
+                    (slot * share..(slot + 1) * share).step_by(LINE).for_each(|value| prefetch(next.wrapping_add(value)));
+                }
+                let (panel_after, row_after) = match panels.get(slot + 1) {
+                    Some(panel) => (panel, rows.start),
+                    None => (&panels[0], rows.end),
+                };
+                let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].j);
+                (0..rows.len()).for_each(|i| prefetch(after.wrapping_add(i * stride)));
+                // SAFETY: `products` checked that `a`, `b` and the output hold every element. A panel that is read in
                 // place fills its vectors, and each pair of tile and panel belongs to one task.
                 unsafe {
                     let operands = tile::Operands {
                         depth: steps.len(),
-                        a: packed[at..][..rows.len() * steps.len()].as_ptr(),
-                        a_stride: rows.len(),
+                        a: a.first,
+                        a_row: a.row,
+                        a_step: a.step,
                         b: b.as_ptr(),
                         b_stride,
-                        c: part.c.get().add(rows.start * part.j + panel.columns.start),
+                        c: place(panel, rows.start),
                         c_stride: part.j,
-                        onto: if steps.start > 0 { Onto::Resume } else { Onto::Replace },
+                        onto,
                     };
-                    let last = steps.end == plan.depth;
-                    let up = ups.get(slot * up_len..(slot + 1) * up_len).unwrap_or_default();
-                    finish::<L>(part, panel, rows.clone(), packed, up, operands, last);
+                    tile::multiply::<L>(rows.len(), panel.columns.len(), operands);
+                    if last && part.adds() {
+                        let up = ups.get(slot * up_len..(slot + 1) * up_len).unwrap_or_default();
+                        finish::<L>(part, panel, rows.clone(), middles, up, operands);
+                    }
                 }
             }
         }
     }
 }
 
-/// A tile's product and, where its chains are complete, what the layer adds to it.
+/// Adds to a tile of products what the layer adds.
 ///
 /// # Safety
 /// As [`tile::multiply`]; `packed` is the tile with the middles after it, `up` this panel's.
@@ -251,36 +315,33 @@ unsafe fn finish<L: Lanes>(
     rows: Range<usize>,
     packed: &[f32],
     up: &[f32],
-    operands: tile::Operands,
-    last: bool,
+    product: tile::Operands,
 ) {
-    let columns = panel.columns.len();
-    let rank = part.rank.as_ref().filter(|_| last);
-    let branch = rank.map(|rank| tile::Operands {
-        depth: rank.rank,
-        a: packed[rank.at..][..rows.len() * rank.rank].as_ptr(),
-        b: up[..rank.rank * part.lanes].as_ptr(),
-        b_stride: part.lanes,
-        onto: Onto::AddScaled(rank.scale),
-        ..operands
-    });
-    for (operands, bias) in [(Some(operands), part.bias.filter(|_| last)), (branch, None)] {
-        let Some(operands) = operands else { continue };
-        // SAFETY: promised by the caller.
-        unsafe { tile::multiply::<L>(rows.len(), columns, operands) };
-        let Some(bias) = bias else { continue };
-        for i in 0..rows.len() {
-            // SAFETY: the columns were just written, and no other task reads or writes them.
-            let c = unsafe { std::slice::from_raw_parts_mut(operands.c.add(i * part.j), columns) };
-            c.iter_mut().zip(&bias[panel.columns.clone()]).for_each(|(c, bias)| *c += bias);
-        }
+    let columns = panel.columns.clone();
+    let add = |i: usize, values: &[f32]| {
+        // SAFETY: the columns were written before, and no other task reads or writes them.
+        let c = unsafe { std::slice::from_raw_parts_mut(product.c.add(i * part.j), columns.len()) };
+        c.iter_mut().zip(values).for_each(|(c, value)| *c += value);
+    };
+    if let Some(bias) = part.bias {
+        (0..rows.len()).for_each(|i| add(i, &bias[columns.clone()]));
     }
-    let Some(plus) = part.plus.filter(|_| last) else { return };
-    for (i, row) in rows.enumerate() {
-        // SAFETY: as above.
-        let c = unsafe { std::slice::from_raw_parts_mut(operands.c.add(i * part.j), columns) };
-        let plus = &plus[row * part.j..][panel.columns.clone()];
-        c.iter_mut().zip(plus).for_each(|(c, plus)| *c += plus);
+    if let Some(rank) = &part.rank {
+        let branch = tile::Operands {
+            depth: rank.rank,
+            a: packed[rank.at..][..rows.len() * rank.rank].as_ptr(),
+            a_row: 1,
+            a_step: rows.len(),
+            b: up[..rank.rank * part.lanes].as_ptr(),
+            b_stride: part.lanes,
+            onto: Onto::AddScaled(rank.scale),
+            ..product
+        };
+        // SAFETY: promised by the caller.
+        unsafe { tile::multiply::<L>(rows.len(), columns.len(), branch) };
+    }
+    if let Some(plus) = part.plus {
+        rows.enumerate().for_each(|(i, row)| add(i, &plus[row * part.j..][columns.clone()]));
     }
 }
 

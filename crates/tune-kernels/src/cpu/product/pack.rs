@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use super::View;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, prefetch};
+
+/// How many rows before its use a row of a large operand is asked for: it comes from main memory.
+const ROWS_AHEAD: usize = 8;
 
 /// Rows `rows` and steps `steps` of `a`, as `[step][row]`. `out` has room for one more vector, whose content is of no
 /// meaning.
@@ -97,25 +100,33 @@ pub(in crate::cpu) fn panels_in_order<'a, L: Lanes>(
     lanes: usize,
     mut next: impl FnMut() -> &'a mut [f32],
 ) {
+    assert!(lanes == L::WIDTH || lanes == 2 * L::WIDTH, "a panel has one or two vectors");
     // As many panels at a time as there are streams that a processor follows.
     for start in columns.clone().step_by(8 * lanes) {
         let columns = start..(start + 8 * lanes).min(columns.end);
         let mut outs: [&mut [f32]; 8] = Default::default();
         let panels = columns.len().div_ceil(lanes);
         outs[..panels].fill_with(&mut next);
+        let (whole, rest) = (columns.len() / lanes, columns.len() % lanes);
+        assert!(outs[..panels].iter().all(|out| out.len() >= steps.len() * lanes), "room for panels");
         for (n, p) in steps.clone().enumerate() {
             let row = &b.data[p * b.row_stride..][columns.clone()];
-            for (out, row) in outs.iter_mut().zip(row.chunks(lanes)) {
-                let out = &mut out[n * lanes..(n + 1) * lanes];
-                if row.len() == lanes {
-                    for (out, row) in out.chunks_exact_mut(L::WIDTH).zip(row.chunks_exact(L::WIDTH)) {
-                        // SAFETY: both hold a vector.
-                        unsafe { L::load(row.as_ptr()).store(out.as_mut_ptr()) };
+            let ahead = row.as_ptr().wrapping_add(ROWS_AHEAD * b.row_stride);
+            for (panel, out) in outs.iter_mut().enumerate().take(whole) {
+                prefetch(ahead.wrapping_add(panel * lanes));
+                // SAFETY: `row` holds `whole` panels, and `out` every step, as was just checked.
+                unsafe {
+                    let (from, to) = (row.as_ptr().add(panel * lanes), out.as_mut_ptr().add(n * lanes));
+                    L::load(from).store(to);
+                    if lanes > L::WIDTH {
+                        L::load(from.add(L::WIDTH)).store(to.add(L::WIDTH));
                     }
-                } else {
-                    out[..row.len()].copy_from_slice(row);
-                    out[row.len()..].fill(0.0);
                 }
+            }
+            if rest > 0 {
+                let out = &mut outs[whole][n * lanes..(n + 1) * lanes];
+                out[..rest].copy_from_slice(&row[whole * lanes..]);
+                out[rest..].fill(0.0);
             }
         }
     }

@@ -6,14 +6,19 @@ use super::view::{Matrix, View};
 use super::{LowRank, Output, Shared};
 use crate::lanes::Lanes;
 
-/// Longest block of a chain: with it a tile of `a` takes a third of a usual first cache.
-const DEPTH_BLOCK: usize = 384;
+/// Values of a tile of `a` in one block of the chains: 18 KiB, little more than half a small first cache.
+const TILE_VALUES: usize = 4608;
 /// Values of a block of packed panels: 256 KiB, half of a small second cache. Twice as many were a tenth slower.
 const GROUP_VALUES: usize = 1 << 16;
 /// Below this many multiply-adds a product runs on the calling thread.
 const SERIAL_WORK: usize = 1 << 16;
 /// With at most this many tiles of rows, a panel that lies in order is read in place: packing it would cost more.
 pub(super) const TILES_IN_PLACE: usize = 1;
+
+/// With at most this many panels, `a` is read where it lies: packing it would cost more.
+const PANELS_IN_PLACE: usize = 4;
+/// Packing `a` below this many values is not worth another thread.
+pub(super) const SERIAL_PACKING: usize = 1 << 14;
 
 /// One product of a call.
 pub(super) struct Part<'a> {
@@ -25,6 +30,13 @@ pub(super) struct Part<'a> {
     pub(super) bias: Option<&'a [f32]>,
     pub(super) rank: Option<Rank<'a>>,
     pub(super) plus: Option<&'a [f32]>,
+}
+
+impl Part<'_> {
+    /// Whether anything is added to the product.
+    pub(super) fn adds(&self) -> bool {
+        self.bias.is_some() || self.rank.is_some() || self.plus.is_some()
+    }
 }
 
 /// The branch of a part.
@@ -66,9 +78,11 @@ pub(super) struct Plan<'a> {
     pub(super) panels: Vec<Panel>,
     pub(super) tiles: usize,
     /// Rows of a tile; the last one may have fewer.
-    tile_rows: usize,
+    pub(super) tile_rows: usize,
     /// Steps of a block of the chains; the last one may be shorter.
     pub(super) block: usize,
+    /// Whether tiles of `a` are packed.
+    pub(super) packs: bool,
     /// Values that a packed tile takes: all its blocks, then the middles.
     pub(super) tile_len: usize,
     /// The highest rank of a branch.
@@ -81,11 +95,11 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     #[inline(always)]
-    pub(super) fn new<L: Lanes>(i: usize, depth: usize, outputs: Vec<Output<'a>>) -> Self {
+    pub(super) fn new<L: Lanes>(i: usize, depth: usize, a: View<'_>, outputs: Vec<Output<'a>>) -> Self {
         // As many tiles as the rows ask for, and the rows shared out evenly among them.
         let tiles = i.div_ceil(L::TILE_ROWS);
         let tile_rows = i.div_ceil(tiles);
-        let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(DEPTH_BLOCK)) };
+        let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(TILE_VALUES / L::TILE_ROWS)) };
         // Every block is packed with room for a vector after it.
         let mut tile_len = depth * tile_rows + depth.div_ceil(block.max(1)).max(1) * L::WIDTH;
         let (mut parts, mut panels, mut most_rank) = (Vec::with_capacity(outputs.len()), Vec::new(), 0);
@@ -103,6 +117,7 @@ impl<'a> Plan<'a> {
             parts.push(Part { j, lanes, b, c: Shared(c.as_mut_ptr().cast()), bias, rank, plus });
         }
         let ranks = parts.iter().filter_map(|part| part.rank.as_ref()).filter(|rank| rank.down.is_some());
+        let packs = panels.len() > PANELS_IN_PLACE || most_rank > 0 || a.collides();
         let downs_len = ranks.flat_map(Rank::panels::<L>).map(|columns| depth * Rank::lanes::<L>(&columns)).sum();
         let columns: usize = parts.iter().map(|part: &Part<'_>| part.j).sum();
         let threads = if i * columns * depth <= SERIAL_WORK { 1 } else { rayon::current_num_threads() };
@@ -118,6 +133,7 @@ impl<'a> Plan<'a> {
             tiles,
             tile_rows,
             block,
+            packs,
             tile_len,
             most_rank,
             downs_len,

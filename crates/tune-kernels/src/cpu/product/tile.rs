@@ -2,20 +2,24 @@
 
 use std::mem::MaybeUninit;
 
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, prefetch};
 
 /// Most rows that any level's tile has.
 pub(in crate::cpu) const MOST_ROWS: usize = 12;
 /// Most values that two vectors of any level hold.
 pub(in crate::cpu) const MOST_LANES: usize = 32;
 
-/// Where a tile's operands lie: element `(i, p)` of `a` at `p · a_stride + i`, row `p` of `b` at `p · b_stride`, row `i` of
+/// How many steps before its use a row of `b` is asked for: panels are read from the second cache, a line or two a step.
+const STEPS_AHEAD: usize = 16;
+
+/// Where a tile's operands lie: element `(i, p)` of `a` at `i · a_row + p · a_step`, row `p` of `b` at `p · b_stride`, row `i` of
 /// `c` at `i · c_stride`.
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct Operands {
     pub(in crate::cpu) depth: usize,
     pub(in crate::cpu) a: *const f32,
-    pub(in crate::cpu) a_stride: usize,
+    pub(in crate::cpu) a_row: usize,
+    pub(in crate::cpu) a_step: usize,
     pub(in crate::cpu) b: *const f32,
     pub(in crate::cpu) b_stride: usize,
     pub(in crate::cpu) c: *mut f32,
@@ -90,7 +94,7 @@ unsafe fn pick<L: Lanes>(rows: usize, vectors: usize, operands: Operands) {
 /// As [`pick`].
 #[inline(always)]
 unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Operands) {
-    let Operands { depth, a, a_stride, b, b_stride, c, c_stride, onto } = operands;
+    let Operands { depth, a, a_row, a_step, b, b_stride, c, c_stride, onto } = operands;
     let mut acc = [[L::splat(0.0); VECTORS]; ROWS];
     if onto == Onto::Resume {
         for (i, acc) in acc.iter_mut().enumerate() {
@@ -102,13 +106,14 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Oper
     }
     for p in 0..depth {
         let mut row = [L::splat(0.0); VECTORS];
+        prefetch(b.wrapping_add((p + STEPS_AHEAD) * b_stride));
         for (v, row) in row.iter_mut().enumerate() {
             // SAFETY: promised by the caller.
             *row = unsafe { L::load(b.add(p * b_stride + v * L::WIDTH)) };
         }
         for (i, acc) in acc.iter_mut().enumerate() {
             // SAFETY: promised by the caller.
-            let x = L::splat(unsafe { *a.add(p * a_stride + i) });
+            let x = L::splat(unsafe { *a.add(i * a_row + p * a_step) });
             for (row, acc) in row.iter().zip(acc) {
                 *acc = x.fma(*row, *acc);
             }

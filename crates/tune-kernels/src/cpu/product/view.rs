@@ -41,6 +41,11 @@ impl<'a> View<'a> {
         self.column_stride == 1
     }
 
+    /// Whether rows or columns lie so far apart, by a multiple of 4 KiB, that they displace one another in a cache.
+    pub(super) fn collides(&self) -> bool {
+        [self.row_stride, self.column_stride].iter().any(|stride| *stride > 0 && stride % 1024 == 0)
+    }
+
     /// Whether an element of every place within `rows` by `columns` is there.
     pub(super) fn holds(&self, rows: usize, columns: usize) -> bool {
         let place = |n: usize, stride: usize| (n - 1).checked_mul(stride);
