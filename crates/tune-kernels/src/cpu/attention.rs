@@ -42,13 +42,10 @@ fn columns_of<L: Lanes>(rows: View<'_>, count: usize, head_dim: usize, scale: Op
     }
 }
 
-/// Keys or values of a task, in the orders in which tiles read them.
+/// Keys or values of a task, close together.
 struct Packed {
     /// `[key][feature]`, padded to whole vectors.
     rows: Vec<f32>,
-    /// Tiles of keys, each `[feature][key]`.
-    tiles: Vec<f32>,
-    tile_len: usize,
     /// Features of a padded row.
     width: usize,
     head_dim: usize,
@@ -56,33 +53,31 @@ struct Packed {
 
 impl Packed {
     #[inline(always)]
-    fn new<L: Lanes>(x: View<'_>, keys: usize, head_dim: usize, with_tiles: bool) -> Self {
+    fn new<L: Lanes>(x: View<'_>, keys: usize, head_dim: usize) -> Self {
         let width = head_dim.next_multiple_of(L::WIDTH);
         let mut rows = vec![0.0; keys * width];
         pack::panel::<L>(x, 0..head_dim, 0..keys, width, &mut rows);
-        let tile_len = head_dim * L::TILE_ROWS + L::WIDTH;
-        let mut tiles = vec![0.0; if with_tiles { keys.div_ceil(L::TILE_ROWS) * tile_len } else { 0 }];
-        for (n, out) in tiles.chunks_exact_mut(tile_len).enumerate() {
-            let first = n * L::TILE_ROWS;
-            pack::tile::<L>(x, first..(first + L::TILE_ROWS).min(keys), 0..head_dim, out);
-        }
-        Self { rows, tiles, tile_len, width, head_dim }
+        Self { rows, width, head_dim }
     }
 
-    /// `out[key][lane] = chain over features of key · column` for the first `count` of `keys`.
+    /// `out[key][lane] = chain over features of key · column` for the first `count` keys.
     #[inline(always)]
-    fn by_columns<L: Lanes>(&self, keys: usize, count: usize, columns: &[f32], out: &mut [f32]) {
+    fn by_columns<L: Lanes>(&self, count: usize, columns: &[f32], out: &mut [f32]) {
         let lanes = 2 * L::WIDTH;
-        assert!(columns.len() >= self.head_dim * lanes && out.len() >= count * lanes && count <= keys, "sizes");
-        for (n, first) in (0..count).step_by(L::TILE_ROWS).enumerate() {
-            let stride = (keys - first).min(L::TILE_ROWS);
-            // SAFETY: a packed tile has `stride` keys a feature, columns and output were just checked.
+        assert!(
+            columns.len() >= self.head_dim * lanes
+                && out.len() >= count * lanes
+                && self.rows.len() >= count * self.width,
+            "sizes"
+        );
+        for first in (0..count).step_by(L::TILE_ROWS) {
+            // SAFETY: the sizes were just checked.
             unsafe {
                 let operands = tile::Operands {
                     depth: self.head_dim,
-                    a: self.tiles[n * self.tile_len..][..self.head_dim * stride].as_ptr(),
-                    a_row: 1,
-                    a_step: stride,
+                    a: self.rows[first * self.width..].as_ptr(),
+                    a_row: self.width,
+                    a_step: 1,
                     b: columns.as_ptr(),
                     b_stride: lanes,
                     c: out[first * lanes..].as_mut_ptr(),
@@ -106,7 +101,7 @@ impl Packed {
             let rows = first..(first + L::TILE_ROWS).min(queries);
             let depth = shared + first;
             let out = &mut out[rows.start * self.width..rows.end * self.width];
-            multiply_rows::<L>(depth, (&weights[first..], lanes), (&self.rows, self.width), out, false);
+            multiply_rows::<L>(depth, (&weights[first..], [1, lanes]), (&self.rows, self.width), out, false);
             for (query, out) in rows.zip(out.chunks_exact_mut(self.width)) {
                 for key in depth..shared + query {
                     add_weighted::<L>(weights[key * lanes + query], &self.rows[key * self.width..], out);
@@ -116,25 +111,25 @@ impl Packed {
     }
 }
 
-/// `out[i][feature] = chain over p of a[p][i] · b[p][feature]`, going on from `out` where `resume` is set; all features
-/// of padded rows.
+/// `out[i][feature] = chain over p of a[i, p] · b[p][feature]`, going on from `out` where `resume` is set; all features
+/// of padded rows. Rows and steps of `a` are as far apart as its strides say.
 #[inline(always)]
 fn multiply_rows<L: Lanes>(
     depth: usize,
-    (a, a_step): (&[f32], usize),
+    (a, [a_row, a_step]): (&[f32], [usize; 2]),
     (b, width): (&[f32], usize),
     out: &mut [f32],
     resume: bool,
 ) {
     let rows = out.len() / width;
-    assert!(depth == 0 || (a.len() >= (depth - 1) * a_step + rows && b.len() >= depth * width), "sizes");
+    assert!(depth == 0 || (a.len() > (rows - 1) * a_row + (depth - 1) * a_step && b.len() >= depth * width), "sizes");
     for feature in (0..width).step_by(2 * L::WIDTH) {
         // SAFETY: the sizes were just checked; `width` is a whole number of vectors.
         unsafe {
             let operands = tile::Operands {
                 depth,
                 a: a.as_ptr(),
-                a_row: 1,
+                a_row,
                 a_step,
                 b: b[feature..].as_ptr(),
                 b_stride: width,
@@ -204,8 +199,8 @@ fn forward_task<L: Lanes>(operands: Operands<'_>, span: &Span, kv_head: usize, o
     let Heads { heads, kv_heads, head_dim } = operands.heads;
     let (lanes, keys) = (2 * L::WIDTH, span.keys.len());
     let of_span = |x| head_rows(x, kv_heads, head_dim, span.keys.start, kv_head);
-    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim, true);
-    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim, false);
+    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim);
+    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim);
     let mut columns = vec![0.0; head_dim * lanes];
     let mut weights = vec![0.0; keys * lanes];
     let mut sums = vec![0.0; lanes * values.width];
@@ -215,7 +210,7 @@ fn forward_task<L: Lanes>(operands: Operands<'_>, span: &Span, kv_head: usize, o
             let (shared, visible) = (span.visible(block.start), span.visible(block.end - 1));
             let queries = head_rows(operands.q, heads, head_dim, first, head);
             columns_of::<L>(queries, count, head_dim, Some(operands.heads.scale()), &mut columns);
-            packed_keys.by_columns::<L>(keys, visible, &columns, &mut weights);
+            packed_keys.by_columns::<L>(visible, &columns, &mut weights);
             let (max, sum) = softmax::<L>(&mut weights[..visible * lanes], shared);
             values.weighted::<L>(&weights, count, shared, &mut sums);
             for (lane, sums) in sums.chunks_exact(values.width).take(count).enumerate() {
@@ -303,8 +298,8 @@ fn backward_task<L: Lanes>(
     let Heads { heads, kv_heads, head_dim } = operands.heads;
     let (lanes, keys, scale) = (2 * L::WIDTH, span.keys.len(), operands.heads.scale());
     let of_span = |x| head_rows(x, kv_heads, head_dim, span.keys.start, kv_head);
-    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim, true);
-    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim, true);
+    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim);
+    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim);
     let width = values.width;
     let (mut d_keys, mut d_values) = (vec![0.0; keys * width], vec![0.0; keys * width]);
     let columns = || vec![0.0; head_dim * lanes];
@@ -323,8 +318,8 @@ fn backward_task<L: Lanes>(
             pack::panel::<L>(of_block(operands.q), 0..head_dim, 0..count, width, &mut query_rows);
             query_rows.iter_mut().for_each(|value| *value *= scale);
             pack::panel::<L>(of_block(saved.d_output), 0..head_dim, 0..count, width, &mut d_out_rows);
-            packed_keys.by_columns::<L>(keys, visible, &query_columns, &mut p);
-            values.by_columns::<L>(keys, visible, &d_out_columns, &mut ds);
+            packed_keys.by_columns::<L>(visible, &query_columns, &mut p);
+            values.by_columns::<L>(visible, &d_out_columns, &mut ds);
             let (mut max, mut sum) = ([0.0; 32], [1.0; 32]);
             for lane in 0..count {
                 let row = (first + lane) * heads + head;
@@ -386,12 +381,10 @@ fn score_gradients<L: Lanes>(p: &mut [f32], ds: &mut [f32], max: &[f32], sum: &[
 #[inline(always)]
 fn add_queries<L: Lanes>(weights: &[f32], rows: &[f32], queries: usize, shared: usize, acc: &mut [f32]) {
     let (lanes, width) = (2 * L::WIDTH, rows.len() / (2 * L::WIDTH));
-    let mut buffer = [0.0_f32; tile::MOST_ROWS * tile::MOST_LANES + 16];
     for first in (0..shared).step_by(L::TILE_ROWS) {
         let keys = first..(first + L::TILE_ROWS).min(shared);
-        pack::tile::<L>(View::rows(weights, lanes), keys.clone(), 0..queries, &mut buffer);
         let acc = &mut acc[keys.start * width..keys.end * width];
-        multiply_rows::<L>(queries, (&buffer, keys.len()), (rows, width), acc, true);
+        multiply_rows::<L>(queries, (&weights[keys.start * lanes..], [lanes, 1]), (rows, width), acc, true);
     }
     // Key `shared + r` is seen from query `r + 1` on.
     for key in shared..shared + queries - 1 {

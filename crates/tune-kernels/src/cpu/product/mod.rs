@@ -279,6 +279,10 @@ fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles:
                 };
                 let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].j);
                 (0..rows.len()).for_each(|i| prefetch(after.wrapping_add(i * stride)));
+                if let Some(plus) = part.plus {
+                    let plus = plus.as_ptr().wrapping_add(rows.start * part.j + panel.columns.start);
+                    (0..rows.len()).for_each(|i| prefetch(plus.wrapping_add(i * part.j)));
+                }
                 // SAFETY: `products` checked that `a`, `b` and the output hold every element. A panel that is read in
                 // place fills its vectors, and each pair of tile and panel belongs to one task.
                 unsafe {
