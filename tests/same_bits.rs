@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{Outcome, World, claim_id, files};
+use crate::support::{Outcome, World, claim_id, files, gguf};
 
 /// What a run folder holds of the claim: every file but the two that say how the run was executed, and of these what
 /// does not depend on the machine.
@@ -151,6 +151,17 @@ fn weights_of_sixteen_bits_do_not_matter() {
     });
     assert!(results[0] == results[1], "bfloat16 and f32 differ");
     assert!(results[0] != results[2], "the comparison sees weights that were not cut");
+}
+
+/// Matrices that stay quantised in memory give what their values give.
+#[test]
+fn keeping_weights_quantised_does_not_matter() {
+    let world = World::new();
+    fs::write(world.path("model.gguf"), gguf::quantised_model()).expect("a file");
+    let overrides = ["base_model=model.gguf", "sequence_len=512", "val_set_size=0"];
+    world.train("values", &overrides);
+    world.train("kept", &[&overrides[..], &["keep_quantized=true"]].concat());
+    assert_same(&world, "values", "kept");
 }
 
 /// The profile changes how the compiler optimises, and must not change what is computed.

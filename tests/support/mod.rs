@@ -1,5 +1,7 @@
 //! What the integration tests share: a small world of model and data in a temporary folder, and the binary.
 
+pub(crate) mod gguf;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

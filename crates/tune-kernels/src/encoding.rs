@@ -55,6 +55,21 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
     /// The type's name, the same in safetensors and in ggml where both have it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -247,20 +262,6 @@ fn q6_k(block: &[u8; 210], values: &mut Vec<f32>) {
 mod tests {
     use super::*;
 
-    const ALL: [Encoding; 11] = [
-        Encoding::F32,
-        Encoding::F16,
-        Encoding::Bf16,
-        Encoding::Q8_0,
-        Encoding::Q4_0,
-        Encoding::Q4_1,
-        Encoding::Q5_0,
-        Encoding::Q5_1,
-        Encoding::Q4K,
-        Encoding::Q5K,
-        Encoding::Q6K,
-    ];
-
     fn decode(encoding: Encoding, bytes: &[u8]) -> Vec<f32> {
         let mut values = Vec::new();
         encoding.decode(bytes, &mut values);
@@ -368,7 +369,7 @@ mod tests {
     /// The expected digests are those of `gguf.quants.dequantize` (PyPI gguf 0.19.0) over the same bytes.
     #[test]
     fn golden_blocks() {
-        let found: Vec<String> = ALL[3..]
+        let found: Vec<String> = Encoding::ALL[3..]
             .iter()
             .map(|&encoding| {
                 let values = decode(encoding, &sample(encoding));
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for encoding in ALL {
+        for encoding in Encoding::ALL {
             let block = encoding.block_values() as u64;
             assert_eq!(encoding.stored_bytes(3 * block), Some(3 * encoding.block_bytes() as u64));
             assert_eq!(encoding.stored_bytes(0), Some(0));

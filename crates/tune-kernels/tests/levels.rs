@@ -211,21 +211,9 @@ fn lora() {
 /// Weights that stay as they are stored give the bits of their values, whatever part of a block a panel covers.
 #[test]
 fn stored_weights() {
-    let encodings = [
-        Encoding::F16,
-        Encoding::Bf16,
-        Encoding::Q8_0,
-        Encoding::Q4_0,
-        Encoding::Q4_1,
-        Encoding::Q5_0,
-        Encoding::Q5_1,
-        Encoding::Q4K,
-        Encoding::Q5K,
-        Encoding::Q6K,
-    ];
     for case in 0..shapes() / 2 {
         let mut random = Random::new(60_000 + case);
-        let encoding = encodings[case as usize % encodings.len()];
+        let encoding = Encoding::ALL[case as usize % Encoding::ALL.len()];
         let block = encoding.block_values();
         let (tokens, mut outputs) = (random.size(), random.size());
         let inputs = if block == 1 { random.size() } else { block * (1 + random.word() as usize % 5) };

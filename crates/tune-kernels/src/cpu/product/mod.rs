@@ -271,7 +271,9 @@ fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles:
                     (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes)
                 };
                 if plan.packs {
-                    (slot * share..(slot + 1) * share).step_by(LINE).for_each(|value| prefetch(next.wrapping_add(value)));
+                    (slot * share..(slot + 1) * share)
+                        .step_by(LINE)
+                        .for_each(|value| prefetch(next.wrapping_add(value)));
                 }
                 let (panel_after, row_after) = match panels.get(slot + 1) {
                     Some(panel) => (panel, rows.start),
