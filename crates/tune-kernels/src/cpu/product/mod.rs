@@ -152,12 +152,13 @@ struct TileOfLeft {
 }
 
 impl Left<'_> {
-    /// The tile at the steps that begin with `start` and, when packed, lie at `at`.
+    /// A tile at a block of steps, which begins at `at` of a packed tile.
     #[inline(always)]
-    fn tile(self, plan: &Plan<'_>, rows: &Range<usize>, steps: &Range<usize>, at: usize) -> TileOfLeft {
+    fn tile(self, plan: &Plan<'_>, tile: usize, steps: &Range<usize>, at: usize) -> TileOfLeft {
+        let rows = plan.rows(tile);
         match self {
             Self::Packed(packed) => {
-                let tile = &packed[rows.start / plan.tile_rows * plan.tile_len..][at..][..rows.len() * steps.len()];
+                let tile = &packed[tile * plan.tile_len..][at..][..rows.len() * steps.len()];
                 TileOfLeft { first: tile.as_ptr(), row: 1, step: rows.len() }
             }
             Self::InPlace(a) => {
@@ -255,7 +256,7 @@ fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles:
         let last = steps.end == plan.depth;
         for tile in tiles.clone() {
             let rows = plan.rows(tile);
-            let a = left.tile(plan, &rows, &steps, at);
+            let a = left.tile(plan, tile, &steps, at);
             let middles = match left {
                 Left::Packed(packed) => &packed[tile * plan.tile_len..][..plan.tile_len],
                 Left::InPlace(_) => &[],
@@ -281,7 +282,7 @@ fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles:
                 };
                 let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].j);
                 (0..rows.len()).for_each(|i| prefetch(after.wrapping_add(i * stride)));
-                if let Some(plus) = part.plus {
+                if let Some(plus) = part.plus.filter(|_| last) {
                     let plus = plus.as_ptr().wrapping_add(rows.start * part.j + panel.columns.start);
                     (0..rows.len()).for_each(|i| prefetch(plus.wrapping_add(i * part.j)));
                 }

@@ -78,7 +78,7 @@ pub(super) struct Plan<'a> {
     pub(super) panels: Vec<Panel>,
     pub(super) tiles: usize,
     /// Rows of a tile; the last one may have fewer.
-    pub(super) tile_rows: usize,
+    tile_rows: usize,
     /// Steps of a block of the chains; the last one may be shorter.
     pub(super) block: usize,
     /// Whether tiles of `a` are packed.
