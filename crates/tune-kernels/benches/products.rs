@@ -4,8 +4,9 @@
 //! cargo bench -p tune-kernels
 //! ```
 //!
-//! Shapes are those of SmolLM2-135M at 1024 tokens. Both sides run on all threads; rounds alternate between the two, and
-//! the figure is the median. `gemm` gives no promise about order: it is the peer in speed only.
+//! Shapes are those of SmolLM2-135M at 1024 tokens, four rows of 256. First the calls that a step makes, adapters of rank
+//! 16 included, beside as many products of `gemm`; then single products. Both sides run on all threads; rounds alternate
+//! between the two, and the figure is the median. `gemm` gives no promise about order: it is the peer in speed only.
 
 #![expect(unsafe_code, reason = "`gemm` takes pointers")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -13,9 +14,14 @@
 
 use std::time::Instant;
 
+use tune_kernels::cpu::linear::{Branch, InputGradient, Layer};
 use tune_kernels::cpu::{Level, linear, memory, peak};
+use tune_kernels::layout::Rows;
 
 const TOKENS: usize = 1024;
+const ROWS: usize = 4;
+const RANK: usize = 16;
+const SCALE: f32 = 2.0;
 const ROUNDS: usize = 15;
 
 /// Values of no special structure.
@@ -49,8 +55,11 @@ fn compare(f: &mut dyn FnMut(), g: &mut dyn FnMut()) -> (f64, f64) {
     (median(of_f), median(of_g))
 }
 
-/// `c[m, n] = a[m, k] · b[k, n]` by `gemm`; strides are (row, column).
-fn peer([m, n, k]: [usize; 3], a: (&[f32], [usize; 2]), b: (&[f32], [usize; 2]), c: &mut [f32]) {
+/// An operand of the peer: its values, and its strides by row and column.
+type Operand<'a> = (&'a [f32], [usize; 2]);
+
+/// `c[m, n] = keep · c + factor · a[m, k] · b[k, n]` by `gemm`.
+fn peer([m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, c: &mut [f32], keep: bool, factor: f32) {
     let stride = |n: usize| isize::try_from(n).expect("a stride");
     assert!(a.0.len() >= m * k && b.0.len() >= k * n && c.len() >= m * n, "operands of the peer");
     // SAFETY: operands hold what the sizes say, and `c` is not shared.
@@ -62,20 +71,173 @@ fn peer([m, n, k]: [usize; 3], a: (&[f32], [usize; 2]), b: (&[f32], [usize; 2]),
             c.as_mut_ptr(),
             1,
             stride(n),
-            false,
+            keep,
             a.0.as_ptr(),
             stride(a.1[1]),
             stride(a.1[0]),
             b.0.as_ptr(),
             stride(b.1[1]),
             stride(b.1[0]),
-            0.0,
-            1.0,
+            if keep { 1.0 } else { 0.0 },
+            factor,
             false,
             false,
             false,
             gemm::Parallelism::Rayon(0),
         );
+    }
+}
+
+/// A linear layer with its adapter, and buffers for the peer's results.
+struct Adapted {
+    inputs: usize,
+    outputs: usize,
+    w: Vec<f32>,
+    a: Vec<f32>,
+    b: Vec<f32>,
+    h: Vec<f32>,
+    y: Vec<f32>,
+    dy: Vec<f32>,
+    dx: Vec<f32>,
+}
+
+impl Adapted {
+    fn new(inputs: usize, outputs: usize) -> Self {
+        Self {
+            inputs,
+            outputs,
+            w: values(outputs * inputs, 2),
+            a: values(RANK * inputs, 3),
+            b: values(outputs * RANK, 4),
+            h: values(TOKENS * RANK, 5),
+            y: vec![0.0; TOKENS * outputs],
+            dy: values(TOKENS * outputs, 6),
+            dx: vec![0.0; TOKENS * inputs],
+        }
+    }
+
+    fn layer(&self) -> Layer<'_> {
+        let branch = Branch { a: &self.a, b: &self.b, scale: SCALE, dropout: None, rank: RANK };
+        Layer { weight: (&self.w).into(), shape: [self.inputs, self.outputs], bias: None, branch: Some(branch) }
+    }
+
+    /// Multiply-adds of the forward pass. The backward pass computes the branch's gradients beside as many.
+    fn work(&self) -> usize {
+        TOKENS * (self.inputs * self.outputs + RANK * (self.inputs + self.outputs))
+    }
+
+    fn peer_forward(&mut self, x: &[f32]) {
+        let Self { inputs, outputs, .. } = *self;
+        peer([TOKENS, RANK, inputs], (x, [inputs, 1]), (&self.a, [1, inputs]), &mut self.h, false, 1.0);
+        peer([TOKENS, outputs, inputs], (x, [inputs, 1]), (&self.w, [1, inputs]), &mut self.y, false, 1.0);
+        peer([TOKENS, outputs, RANK], (&self.h, [RANK, 1]), (&self.b, [1, RANK]), &mut self.y, true, SCALE);
+    }
+
+    fn peer_backward(&mut self, x: &[f32], gradients: &mut [f32]) {
+        let Self { inputs, outputs, .. } = *self;
+        let mut u = vec![0.0; TOKENS * RANK];
+        peer([TOKENS, RANK, outputs], (&self.dy, [outputs, 1]), (&self.b, [RANK, 1]), &mut u, false, 1.0);
+        peer([TOKENS, inputs, outputs], (&self.dy, [outputs, 1]), (&self.w, [inputs, 1]), &mut self.dx, false, 1.0);
+        peer([TOKENS, inputs, RANK], (&u, [RANK, 1]), (&self.a, [inputs, 1]), &mut self.dx, true, SCALE);
+        for row in 0..ROWS {
+            let tokens = TOKENS / ROWS;
+            let of = |values: &'_ [f32], columns: usize| row * tokens * columns..values.len();
+            let (u, h) = (&u[of(&u, RANK)], &self.h[of(&self.h, RANK)]);
+            let (x, dy) = (&x[of(x, inputs)], &self.dy[of(&self.dy, outputs)]);
+            peer([RANK, inputs, tokens], (u, [1, RANK]), (x, [inputs, 1]), gradients, false, SCALE);
+            peer([outputs, RANK, tokens], (dy, [1, outputs]), (h, [RANK, 1]), gradients, false, SCALE);
+        }
+    }
+}
+
+/// Prints a line of the table.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn report(peak: f64, label: &str, multiply_adds: usize, (ours, theirs): (f64, f64)) {
+    let gflops = |seconds: f64| 2.0 * multiply_adds as f64 / seconds / 1e9;
+    let (ours, theirs) = (gflops(ours), gflops(theirs));
+    println!("{label:<44} {ours:>9.1} {theirs:>9.1} {:>7.2} {:>8.2}", ours / theirs, ours / peak);
+}
+
+/// The calls of a step.
+fn calls(level: Level, peak: f64) {
+    let tokens = u32::try_from(TOKENS / ROWS).expect("a row's length");
+    let ranges = (0..ROWS).map(|row| row * TOKENS / ROWS..(row + 1) * TOKENS / ROWS).collect();
+    let rows = Rows { first: 0, ranges };
+    assert_eq!(rows.ranges.len() * tokens as usize, TOKENS, "rows of equal length");
+    for (name, inputs, outputs) in [
+        ("q, k, v", 576, &[576, 192, 192][..]),
+        ("o", 576, &[576]),
+        ("gate, up", 576, &[1536, 1536]),
+        ("down", 1536, &[576]),
+    ] {
+        let x = values(TOKENS * inputs, 1);
+        let ours: Vec<Adapted> = outputs.iter().map(|&outputs| Adapted::new(inputs, outputs)).collect();
+        let mut theirs: Vec<Adapted> = outputs.iter().map(|&outputs| Adapted::new(inputs, outputs)).collect();
+        let layers: Vec<Layer<'_>> = ours.iter().map(Adapted::layer).collect();
+        let work: usize = ours.iter().map(Adapted::work).sum();
+        let forward =
+            compare(&mut || drop(std::hint::black_box(linear::linears(level, &x, &layers, None, &rows))), &mut || {
+                theirs.iter_mut().for_each(|layer| layer.peer_forward(&x))
+            });
+        report(peak, &format!("{name}: forward"), work, forward);
+        let mut gradients = vec![0.0; RANK * 1536];
+        let backward = compare(
+            &mut || {
+                for (layer, of) in layers.iter().zip(&ours) {
+                    let input = InputGradient::Alone;
+                    let result = linear::linear_lora_backward(level, &of.dy, &x, &of.h, layer, &rows, input);
+                    drop(std::hint::black_box(result));
+                }
+            },
+            &mut || theirs.iter_mut().for_each(|layer| layer.peer_backward(&x, &mut gradients)),
+        );
+        let gradients: usize = ours.iter().map(|of| TOKENS * RANK * (of.inputs + of.outputs)).sum();
+        report(peak, &format!("{name}: backward"), work + gradients, backward);
+    }
+}
+
+/// Products by themselves.
+fn single(level: Level, peak: f64) {
+    for (name, tokens, inputs, outputs) in [
+        ("q, o", TOKENS, 576, 576),
+        ("k, v", TOKENS, 576, 192),
+        ("gate, up", TOKENS, 576, 1536),
+        ("down", TOKENS, 1536, 576),
+        ("head", 384, 576, 49152),
+        ("LoRA A", TOKENS, 576, RANK),
+        ("LoRA A of down", TOKENS, 1536, RANK),
+        ("LoRA B", TOKENS, RANK, 576),
+        ("LoRA B of gate, up", TOKENS, RANK, 1536),
+    ] {
+        let (x, w) = (values(tokens * inputs, 1), values(outputs * inputs, 2));
+        let dy = values(tokens * outputs, 3);
+        let mut c = vec![0.0; (tokens * outputs).max(tokens * inputs).max(outputs * inputs)];
+        let label = |what: &str| format!("{name} {what} {tokens}x{inputs}x{outputs}");
+        let forward = compare(
+            &mut || drop(std::hint::black_box(linear::linear(level, &x, (&w).into(), None, inputs, outputs))),
+            &mut || peer([tokens, outputs, inputs], (&x, [inputs, 1]), (&w, [1, inputs]), &mut c, false, 1.0),
+        );
+        report(peak, &label("x W^T"), tokens * inputs * outputs, forward);
+        let backward = compare(
+            &mut || {
+                let dx = linear::linear_input_gradient(level, &dy, (&w).into(), None, inputs, outputs);
+                drop(std::hint::black_box(dx));
+            },
+            &mut || peer([tokens, inputs, outputs], (&dy, [outputs, 1]), (&w, [inputs, 1]), &mut c, false, 1.0),
+        );
+        report(peak, &label("dy W"), tokens * inputs * outputs, backward);
+        if outputs <= RANK || inputs <= RANK {
+            // The gradient of a LoRA matrix, a row of 256 tokens.
+            let row = 0..TOKENS / ROWS;
+            let shape = [outputs, inputs, row.len()];
+            let weight = compare(
+                &mut || {
+                    drop(std::hint::black_box(linear::linear_weight_gradient(level, &dy, &x, inputs, outputs, &row)));
+                },
+                &mut || peer(shape, (&dy, [1, outputs]), (&x, [inputs, 1]), &mut c, false, 1.0),
+            );
+            report(peak, &label("dy^T x of a row"), shape.iter().product(), weight);
+        }
     }
 }
 
@@ -93,58 +255,8 @@ fn main() {
     peaks.sort_by(f64::total_cmp);
     let peak = peaks[ROUNDS / 2];
     println!("level {}, {} threads, multiply-add peak {peak:.0} GFLOP/s", level.name(), rayon::current_num_threads());
-    println!("{:<44} {:>9} {:>9} {:>7} {:>8}", "product", "tune", "gemm", "ratio", "of peak");
-    for (name, tokens, inputs, outputs) in [
-        ("q, o", TOKENS, 576, 576),
-        ("k, v", TOKENS, 576, 192),
-        ("gate, up", TOKENS, 576, 1536),
-        ("down", TOKENS, 1536, 576),
-        ("head", 256, 576, 49152),
-        ("LoRA A", TOKENS, 576, 16),
-        ("LoRA A of down", TOKENS, 1536, 16),
-        ("LoRA B", TOKENS, 16, 576),
-        ("LoRA B of gate, up", TOKENS, 16, 1536),
-    ] {
-        let (x, w) = (values(tokens * inputs, 1), values(outputs * inputs, 2));
-        let dy = values(tokens * outputs, 3);
-        let mut c = vec![0.0; (tokens * outputs).max(tokens * inputs).max(outputs * inputs)];
-        let report = |what: &str, operations: usize, (ours, theirs): (f64, f64)| {
-            #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-            let gflops = |seconds: f64| operations as f64 / seconds / 1e9;
-            let (ours, theirs) = (gflops(ours), gflops(theirs));
-            let label = format!("{name} {what} {tokens}x{inputs}x{outputs}");
-            println!("{label:<44} {ours:>9.1} {theirs:>9.1} {:>7.2} {:>8.2}", ours / theirs, ours / peak);
-        };
-        let operations = 2 * tokens * inputs * outputs;
-        let forward = compare(
-            &mut || drop(std::hint::black_box(linear::linear(level, &x, (&w).into(), None, inputs, outputs))),
-            &mut || peer([tokens, outputs, inputs], (&x, [inputs, 1]), (&w, [1, inputs]), &mut c),
-        );
-        report("x W^T", operations, forward);
-        let backward = compare(
-            &mut || {
-                drop(std::hint::black_box(linear::linear_input_gradient(
-                    level,
-                    &dy,
-                    (&w).into(),
-                    None,
-                    inputs,
-                    outputs,
-                )))
-            },
-            &mut || peer([tokens, inputs, outputs], (&dy, [outputs, 1]), (&w, [inputs, 1]), &mut c),
-        );
-        report("dy W", operations, backward);
-        if outputs <= 16 || inputs <= 16 {
-            // The gradient of a LoRA matrix, a row of 256 tokens.
-            let row = 0..256;
-            let weight = compare(
-                &mut || {
-                    drop(std::hint::black_box(linear::linear_weight_gradient(level, &dy, &x, inputs, outputs, &row)));
-                },
-                &mut || peer([outputs, inputs, 256], (&dy, [1, outputs]), (&x, [inputs, 1]), &mut c),
-            );
-            report("dy^T x of a row", 2 * 256 * inputs * outputs, weight);
-        }
-    }
+    println!("{:<44} {:>9} {:>9} {:>7} {:>8}", "calls of a step", "tune", "gemm", "ratio", "of peak");
+    calls(level, peak);
+    println!("{:<44} {:>9} {:>9} {:>7} {:>8}", "products by themselves", "tune", "gemm", "ratio", "of peak");
+    single(level, peak);
 }
