@@ -26,10 +26,23 @@ fn settings() -> insta::Settings {
 #[test]
 fn help() {
     let world = World::new();
-    for name in ["", "run", "plan", "bench", "lock", "data", "verify", "schema"] {
+    for name in ["", "run", "plan", "bench", "lock", "data", "verify", "doctor", "schema"] {
         let arguments: Vec<&str> = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
         let outcome = world.tune(&arguments);
         settings().bind(|| insta::assert_snapshot!(format!("help_{name}"), screen(&outcome, &world)));
+    }
+}
+
+#[test]
+fn doctor_answers_on_any_machine() {
+    let world = World::new();
+    let outcome = world.tune(&["doctor", "--json"]);
+    let devices: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(devices[0]["device"], "cpu", "{devices}");
+    for device in devices.as_array().expect("a list") {
+        // Either a device may run the profile, or it is said why not.
+        let (profiles, reasons) = (&device["profiles"], &device["reasons"]);
+        assert_eq!(*profiles == serde_json::json!(["exact-f32/1"]), *reasons == serde_json::json!([]), "{device}");
     }
 }
 

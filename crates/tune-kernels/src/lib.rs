@@ -4,6 +4,7 @@
 //!
 //! - [`mod@reference`]: plain scalar loops that a reader can check against the page, generic over the one operation `fma`
 //! - [`cpu`]: the same operations in vector registers and threads, at a level chosen at run time ([`cpu::Level`])
+//! - [`cube`]: the beginnings of the same on GPUs: devices, the probe, matrix products
 //! - [`backend`]: the operations as an extension of burn's `Backend`, which models are written against
 //!
 //! Beside them: [`elementary`] (exp and log), [`philox`] (random numbers without state), [`layout`] (rows and segments
@@ -14,6 +15,7 @@
 
 pub mod backend;
 pub mod cpu;
+pub mod cube;
 pub mod elementary;
 pub mod encoding;
 mod flex;

@@ -46,6 +46,9 @@ pub(crate) enum Command {
         after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl"
     )]
     Verify(VerifyOptions),
+    /// List this machine's devices and what each may compute, with reasons
+    #[command(after_help = "Example:\n  tune doctor")]
+    Doctor(DoctorOptions),
     /// Print the JSON Schema of recipes, for editors
     #[command(after_help = "Example:\n  tune schema > recipe.schema.json")]
     Schema,
@@ -84,6 +87,13 @@ pub(crate) struct BenchOptions {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,
     /// Print the figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// Print the devices as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -43,6 +43,7 @@ fn execute(arguments: &Arguments) -> ExitCode {
                 Command::Bench(options) => commands::bench::execute(options, &mut printer),
                 Command::Lock(options) => commands::lock::execute(options, &mut printer),
                 Command::Data(options) => commands::data::execute(options, &mut printer),
+                Command::Doctor(options) => commands::doctor::execute(options, &mut printer),
                 Command::Verify(options) => commands::verify::execute(options, &mut printer),
                 Command::Schema => commands::schema::execute(&mut printer),
             }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod data;
+pub(crate) mod doctor;
 pub(crate) mod lock;
 pub(crate) mod open;
 pub(crate) mod plan;
