@@ -20,6 +20,8 @@ use tune_kernels::layout::Rows;
 
 const TOKENS: usize = 1024;
 const ROWS: usize = 4;
+/// Tokens of a row.
+const ROW: usize = TOKENS / ROWS;
 const RANK: usize = 16;
 const SCALE: f32 = 2.0;
 const ROUNDS: usize = 15;
@@ -140,12 +142,11 @@ impl Adapted {
         peer([TOKENS, inputs, outputs], (&self.dy, [outputs, 1]), (&self.w, [inputs, 1]), &mut self.dx, false, 1.0);
         peer([TOKENS, inputs, RANK], (&u, [RANK, 1]), (&self.a, [inputs, 1]), &mut self.dx, true, SCALE);
         for row in 0..ROWS {
-            let tokens = TOKENS / ROWS;
-            let of = |values: &'_ [f32], columns: usize| row * tokens * columns..values.len();
-            let (u, h) = (&u[of(&u, RANK)], &self.h[of(&self.h, RANK)]);
-            let (x, dy) = (&x[of(x, inputs)], &self.dy[of(&self.dy, outputs)]);
-            peer([RANK, inputs, tokens], (u, [1, RANK]), (x, [inputs, 1]), gradients, false, SCALE);
-            peer([outputs, RANK, tokens], (dy, [1, outputs]), (h, [RANK, 1]), gradients, false, SCALE);
+            let first = row * ROW;
+            let (u, h) = (&u[first * RANK..], &self.h[first * RANK..]);
+            let (x, dy) = (&x[first * inputs..], &self.dy[first * outputs..]);
+            peer([RANK, inputs, ROW], (u, [1, RANK]), (x, [inputs, 1]), gradients, false, SCALE);
+            peer([outputs, RANK, ROW], (dy, [1, outputs]), (h, [RANK, 1]), gradients, false, SCALE);
         }
     }
 }
@@ -160,10 +161,7 @@ fn report(peak: f64, label: &str, multiply_adds: usize, (ours, theirs): (f64, f6
 
 /// The calls of a step.
 fn calls(level: Level, peak: f64) {
-    let tokens = u32::try_from(TOKENS / ROWS).expect("a row's length");
-    let ranges = (0..ROWS).map(|row| row * TOKENS / ROWS..(row + 1) * TOKENS / ROWS).collect();
-    let rows = Rows { first: 0, ranges };
-    assert_eq!(rows.ranges.len() * tokens as usize, TOKENS, "rows of equal length");
+    let rows = Rows { first: 0, ranges: (0..ROWS).map(|row| row * ROW..(row + 1) * ROW).collect() };
     for (name, inputs, outputs) in [
         ("q, k, v", 576, &[576, 192, 192][..]),
         ("o", 576, &[576]),
@@ -228,8 +226,8 @@ fn single(level: Level, peak: f64) {
         report(peak, &label("dy W"), tokens * inputs * outputs, backward);
         if outputs <= RANK || inputs <= RANK {
             // The gradient of a LoRA matrix, a row of 256 tokens.
-            let row = 0..TOKENS / ROWS;
-            let shape = [outputs, inputs, row.len()];
+            let row = 0..ROW;
+            let shape = [outputs, inputs, ROW];
             let weight = compare(
                 &mut || {
                     drop(std::hint::black_box(linear::linear_weight_gradient(level, &dy, &x, inputs, outputs, &row)));

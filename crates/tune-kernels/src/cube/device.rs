@@ -1,6 +1,45 @@
-//! Which devices a machine has.
+//! Which devices a machine has, and what their probes find.
 
-use cubecl::wgpu::WgpuDevice;
+use cubecl::cuda::{CudaDevice, CudaRuntime};
+use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
+
+use super::probe::{Report, probe};
+use super::{ReadError, client};
+
+/// A device, and what its probe found.
+#[derive(Debug)]
+pub struct Probed {
+    /// As a recipe names it: `cuda:0`, `wgpu:1`.
+    pub device: String,
+    /// Name, as the driver gives it.
+    pub name: String,
+    /// Driver and its version; empty where it does not say.
+    pub driver: String,
+    /// The probe's report.
+    pub report: Result<Report, ReadError>,
+}
+
+/// Probes every device of this machine: those of CUDA, then those of wgpu.
+///
+/// # Panics
+/// If a driver lists a device that does not work.
+#[must_use]
+pub fn probe_all(cuda: Cuda) -> Vec<Probed> {
+    let count = if let Cuda::Devices(count) = cuda { count } else { 0 };
+    let of_cuda = (0..count).map(|index| Probed {
+        device: format!("cuda:{index}"),
+        name: "CUDA device".to_owned(),
+        driver: String::new(),
+        report: probe(&client::<CudaRuntime>(&CudaDevice::new(index))),
+    });
+    let of_wgpu = wgpu_adapters().into_iter().enumerate().map(|(index, adapter)| Probed {
+        device: format!("wgpu:{index}"),
+        report: probe(&client::<WgpuRuntime>(&adapter.device)),
+        name: adapter.name,
+        driver: adapter.driver,
+    });
+    of_cuda.chain(of_wgpu).collect()
+}
 
 /// An adapter that wgpu drives through Vulkan.
 #[derive(Debug, Clone)]

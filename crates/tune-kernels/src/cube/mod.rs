@@ -1,7 +1,7 @@
 //! The contract's operations as `CubeCL` kernels, one source for CUDA and wgpu. So far: [`probe`] and [`product`];
 //! training on a GPU is not there yet.
 //!
-//! - [`device`]: which devices there are
+//! - [`device`]: which devices there are, and what their probes find
 //! - [`probe`]: whether a device computes as the contract asks
 //! - [`product`]: matrix products, one chain an output
 //!
@@ -15,13 +15,19 @@ pub mod product;
 #[cfg(test)]
 mod tests;
 
+use cubecl::Runtime;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use cubecl::prelude::ComputeClient;
 
-/// Gives `CubeCL` its default configuration, so that no `cubecl.toml` and no variable of the environment has a say.
-/// Before anything else of this module; later calls do nothing.
-pub fn configure() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| CubeClRuntimeConfig::set(CubeClRuntimeConfig::default()));
+/// The client of a device. The first one gives `CubeCL` its default configuration, so that no `cubecl.toml` has a say, nor
+/// a variable that stands for one.
+///
+/// # Panics
+/// If the device does not work, or if `CubeCL` was configured by something else.
+pub fn client<R: Runtime>(device: &R::Device) -> ComputeClient<R> {
+    static CONFIGURED: std::sync::Once = std::sync::Once::new();
+    CONFIGURED.call_once(|| CubeClRuntimeConfig::set(CubeClRuntimeConfig::default()));
+    R::client(device)
 }
 
 /// A result could not be read back from a device.
@@ -30,8 +36,8 @@ pub fn configure() {
 pub struct ReadError(String);
 
 /// The values of a buffer.
-fn read<R: cubecl::Runtime, T: bytemuck::Pod>(
-    client: &cubecl::prelude::ComputeClient<R>,
+fn read<R: Runtime, T: bytemuck::Pod>(
+    client: &ComputeClient<R>,
     handle: cubecl::server::Handle,
 ) -> Result<Vec<T>, ReadError> {
     let bytes = client.read_one(handle).map_err(|error| ReadError(error.to_string()))?;

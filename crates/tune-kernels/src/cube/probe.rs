@@ -90,6 +90,11 @@ fn operands() -> [Vec<f32>; 3] {
     [0, 1, 2].map(|operand| (0..CASES as u32).map(|i| value(operand, i)).collect())
 }
 
+/// Standard normal numbers.
+pub(super) fn normals(count: usize, stream: u32) -> Vec<f32> {
+    (0..count as u64).map(|i| StreamKey([stream, 0]).normal(i)).collect()
+}
+
 /// Runs the probe on a device.
 ///
 /// # Errors
@@ -138,8 +143,7 @@ pub fn probe<R: Runtime>(client: &ComputeClient<R>) -> Result<Report, ReadError>
 /// Outputs of a ragged product that differ from the scalar reference with the device's own kind of `fma`.
 fn wrong_products<R: Runtime>(client: &ComputeClient<R>, fused: bool) -> Result<usize, ReadError> {
     let (tokens, inputs, outputs) = (67, 53, 71);
-    let values = |n: u64, stream: u32| -> Vec<f32> { (0..n).map(|i| StreamKey([stream, 0]).normal(i)).collect() };
-    let (x, w) = (values(67 * 53, 1), values(71 * 53, 2));
+    let (x, w) = (normals(tokens * inputs, 1), normals(outputs * inputs, 2));
     let got = product_of(client, &x, &w, Shape::linear(tokens, inputs, outputs))?;
     let reference = if fused { reference::linear::<Fused> } else { reference::linear::<Unfused> };
     let want = reference(&x, &w, None, inputs, outputs);

@@ -3,21 +3,21 @@
 
 use std::collections::BTreeSet;
 
+use cubecl::CubeTask;
+use cubecl::cuda::CudaCompiler;
 use cubecl::prelude::*;
 use cubecl::wgpu::WgpuRuntime;
-use cubecl_runtime::compiler::CubeTask;
-use cubecl_runtime::kernel::{CubeKernel, KernelTask};
 
+use super::probe::normals;
 use super::product::{Shape, product_of};
 use super::{device, probe, product};
 use crate::lanes::{Fma, Fused, Unfused};
-use crate::philox::{StreamKey, philox4x32_10};
+use crate::philox::philox4x32_10;
 use crate::reference;
 
 /// A client of the first Vulkan adapter, software before hardware. Without one nothing is compared, which
 /// `TUNE_TEST_GPU=1` turns into a failure.
 fn client() -> Option<ComputeClient<WgpuRuntime>> {
-    super::configure();
     let mut adapters = device::wgpu_adapters();
     adapters.sort_by_key(|adapter| !adapter.software);
     let Some(adapter) = adapters.first() else {
@@ -25,11 +25,7 @@ fn client() -> Option<ComputeClient<WgpuRuntime>> {
         eprintln!("NOT COMPARED: no Vulkan adapter; mesa-vulkan-drivers brings one in software");
         return None;
     };
-    Some(WgpuRuntime::client(&adapter.device))
-}
-
-fn normals(count: usize, stream: u32) -> Vec<f32> {
-    (0..count as u64).map(|i| StreamKey([stream, 4]).normal(i)).collect()
+    Some(super::client(&adapter.device))
 }
 
 fn same_bits(what: &str, got: &[f32], want: &[f32]) {
@@ -81,9 +77,8 @@ fn the_probe_knows_what_the_device_does() {
 /// The CUDA source of a kernel, as NVRTC gets it.
 fn cuda<K: CubeKernel>(kernel: K) -> String {
     let address = kernel.address_type();
-    let task = KernelTask::<cubecl_cuda::CudaCompiler, K>::new(kernel);
-    let mode = cubecl_runtime::server::ExecutionMode::Unchecked;
-    let compiled = task.compile(&mut Default::default(), &Default::default(), mode, address);
+    let task = KernelTask::<CudaCompiler, K>::new(kernel);
+    let compiled = task.compile(&mut Default::default(), &Default::default(), ExecutionMode::Unchecked, address);
     compiled.map_err(|error| error.to_string()).expect("the kernel compiles").source
 }
 
@@ -125,8 +120,8 @@ fn naked(a: &Array<f32>, b: &mut Array<f32>) {
 fn cuda_source_holds_no_naked_multiply_add() {
     let Some(client) = client() else { return };
     let array = || ArrayCompilationArg { inplace: None };
-    let settings = || KernelSettings::default().cube_dim(CubeDim::new_1d(256));
-    let (c, s) = (|| client.clone(), settings);
+    let s = || KernelSettings::default().cube_dim(CubeDim::new_1d(256));
+    let c = || client.clone();
     let product = product::product_kernel::ProductKernel::<WgpuRuntime>::new;
     let product = cuda(product(s(), c(), array(), array(), array(), (), (), (), (), (), (), ()));
     let probe = probe::probe_kernel::ProbeKernel::<WgpuRuntime>::new;

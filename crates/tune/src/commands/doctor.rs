@@ -2,14 +2,9 @@
 
 use std::process::ExitCode;
 
-use cubecl::Runtime;
-use cubecl::cuda::{CudaDevice, CudaRuntime};
-use cubecl::wgpu::WgpuRuntime;
 use serde::Serialize;
 use tune_kernels::cpu::Level;
-use tune_kernels::cube::device::{Cuda, cuda, wgpu_adapters};
-use tune_kernels::cube::probe::{Report, probe};
-use tune_kernels::cube::{self, ReadError};
+use tune_kernels::cube::device::{Cuda, Probed, cuda, probe_all};
 
 use crate::cli::DoctorOptions;
 use crate::printer::Printer;
@@ -26,35 +21,28 @@ struct Device {
     reasons: Vec<String>,
 }
 
+/// The profile that the probe is about.
+const PROFILE: &str = "exact-f32/1";
+
 impl Device {
-    fn new(device: String, name: String, driver: String, report: Result<Report, ReadError>) -> Self {
-        let reasons = report.map_or_else(|error| vec![error.to_string()], |report| report.reasons());
-        let profiles = if reasons.is_empty() { vec!["exact-f32/1"] } else { Vec::new() };
+    fn new(device: String, name: String, driver: String, reasons: Vec<String>) -> Self {
+        let profiles = if reasons.is_empty() { vec![PROFILE] } else { Vec::new() };
         Self { device, name, driver, profiles, reasons }
     }
 }
 
+impl From<Probed> for Device {
+    fn from(probed: Probed) -> Self {
+        let reasons = probed.report.map_or_else(|error| vec![error.to_string()], |report| report.reasons());
+        Self::new(probed.device, probed.name, probed.driver, reasons)
+    }
+}
+
 pub(crate) fn execute(options: &DoctorOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    cube::configure();
     let threads = format!("{} vectors, {} threads", Level::current().name(), rayon::current_num_threads());
-    let mut devices = vec![Device {
-        device: "cpu".to_owned(),
-        name: threads,
-        driver: String::new(),
-        profiles: vec!["exact-f32/1"],
-        reasons: Vec::new(),
-    }];
     let found = cuda();
-    if let Cuda::Devices(count) = found {
-        for index in 0..count {
-            let report = probe(&CudaRuntime::client(&CudaDevice::new(index)));
-            devices.push(Device::new(format!("cuda:{index}"), "CUDA device".to_owned(), String::new(), report));
-        }
-    }
-    for (index, adapter) in wgpu_adapters().into_iter().enumerate() {
-        let report = probe(&WgpuRuntime::client(&adapter.device));
-        devices.push(Device::new(format!("wgpu:{index}"), adapter.name, adapter.driver, report));
-    }
+    let mut devices = vec![Device::new("cpu".to_owned(), threads, String::new(), Vec::new())];
+    devices.extend(probe_all(found).into_iter().map(Device::from));
     if options.json {
         printer.result(&serde_json::to_string_pretty(&devices)?);
         return Ok(ExitCode::SUCCESS);
@@ -66,7 +54,7 @@ pub(crate) fn execute(options: &DoctorOptions, printer: &mut Printer) -> anyhow:
             printer.result(&format!("        {profile}: yes"));
         }
         for reason in &device.reasons {
-            printer.result(&format!("        exact-f32/1: no, {reason}"));
+            printer.result(&format!("        {PROFILE}: no, {reason}"));
         }
     }
     match found {
