@@ -1,5 +1,6 @@
 //! Every command in the documents is run, in their order, as a reader would: in a copy of the repository's recipes and
-//! models. A fence marked `sh network` fetches something and is run where `TUNE_TEST_NETWORK` is set.
+//! models. A fence marked `sh network` fetches something and is run where `TUNE_TEST_NETWORK` is set. One marked `sh gpu`
+//! needs a GPU; `devices.rs` runs its command on a device in software.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ fn commands_of(path: &Path) -> Vec<Documented> {
             fence = if fence.is_some() { None } else { Some(info.trim().to_owned()) };
         } else if let Some(info) = fence.as_deref().filter(|info| info.split(' ').next() == Some("sh")) {
             let line = line.split(" # ").next().unwrap_or_default().trim();
-            if !line.is_empty() && !line.starts_with('#') {
+            if !line.is_empty() && !line.starts_with('#') && info != "sh gpu" {
                 let place = format!("{name}:{}", number + 1);
                 found.push(Documented { place, line: line.to_owned(), network: info == "sh network" });
             }

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod bench;
+mod devices;
 mod documents;
 mod golden;
 mod peft;

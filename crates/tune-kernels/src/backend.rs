@@ -267,4 +267,8 @@ pub trait KernelBackend: Backend {
 
     /// Sum of squares of each row of a matrix (a vector is a matrix of one row), on the host.
     fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32>;
+
+    /// Runs `rounds` rounds of independent multiply-adds on registers alone, on all of the device, waits for them, and gives
+    /// the floating-point operations done: a yardstick for benchmarks.
+    fn multiply_adds(device: &Self::Device, rounds: u64) -> f64;
 }

@@ -6,14 +6,14 @@
 use crate::lanes::{Fma, Lanes, One};
 
 /// 1.5 · 2²³: adding it to a small f32 rounds that to an integer, ties to even.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 /// The high part of ln 2, exact in few bits so that its product with an integer is exact.
 #[expect(clippy::excessive_precision, reason = "the exact value, which f32 holds")]
-const LN2_HIGH: f32 = 0.693_359_375;
+pub(crate) const LN2_HIGH: f32 = 0.693_359_375;
 /// ln 2 minus [`LN2_HIGH`].
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Coefficients of `(exp(r) - 1 - r) / r²`, highest power first.
-const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+pub(crate) const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 /// `e^x`. NaN gives NaN, overflow gives infinity, results below the smallest denormal give 0.
 #[inline(always)]
@@ -44,7 +44,7 @@ pub fn sigmoid<L: Lanes>(x: L) -> L {
 }
 
 /// Coefficients of `(ln(1 + r) - r + r²/2) / r³`, highest power first.
-const LN: [f32; 9] = [
+pub(crate) const LN: [f32; 9] = [
     7.037_683_6e-2,
     -1.151_461e-1,
     1.167_699_9e-1,

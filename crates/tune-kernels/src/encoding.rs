@@ -28,7 +28,7 @@
 use half::f16;
 
 /// A stored type that can be turned into f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// IEEE binary32.
     F32,

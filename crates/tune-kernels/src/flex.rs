@@ -403,4 +403,8 @@ impl KernelBackend for Flex {
             pointwise::row_sums_of_squares(Level::current(), host.slice(), columns(&x.dims()))
         })
     }
+
+    fn multiply_adds(_device: &Self::Device, rounds: u64) -> f64 {
+        crate::cpu::peak::multiply_adds(Level::current(), rounds)
+    }
 }

@@ -4,8 +4,9 @@
 //!
 //! - [`mod@reference`]: plain scalar loops that a reader can check against the page, generic over the one operation `fma`
 //! - [`cpu`]: the same operations in vector registers and threads, at a level chosen at run time ([`cpu::Level`])
-//! - [`cube`]: the beginnings of the same on GPUs: devices, the probe, matrix products
+//! - [`cube`]: the same operations as kernels for CUDA and wgpu, with the probe that says which devices may run them
 //! - [`backend`]: the operations as an extension of burn's `Backend`, which models are written against
+//! - [`compare`]: a backend's operations against the reference
 //!
 //! Beside them: [`elementary`] (exp and log), [`philox`] (random numbers without state), [`layout`] (rows and segments
 //! of a micro-batch), [`tree`] (the order in which the gradients of rows are added), [`shapes`] (argument structs),
@@ -14,6 +15,7 @@
 //! Nothing here calls a platform's math library, and no order of additions depends on the machine.
 
 pub mod backend;
+pub mod compare;
 pub mod cpu;
 pub mod cube;
 pub mod elementary;

@@ -35,6 +35,12 @@ impl StoredMatrix {
         self.encoding
     }
 
+    /// The bytes of all rows, as in the file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Appends the values of `columns` of a row, and before and after them what else their blocks hold.
     ///
     /// # Panics

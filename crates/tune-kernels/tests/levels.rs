@@ -2,66 +2,20 @@
 //! 1, primes and sizes around the tiles among them.
 
 use tune_kernels::backend::{Gradients, Target};
+use tune_kernels::compare::{Random, difference, sum};
 use tune_kernels::cpu::linear::{Branch, InputGradient, Layer, Weight};
 use tune_kernels::cpu::{Level, attention, head, linear, pointwise};
 use tune_kernels::encoding::Encoding;
 use tune_kernels::lanes::Fused;
-use tune_kernels::layout::{Rows, Span};
-use tune_kernels::philox::{StreamKey, philox4x32_10};
+use tune_kernels::layout::Span;
+use tune_kernels::philox::StreamKey;
 use tune_kernels::reference;
 use tune_kernels::shapes::{AdamW, Dropout, Heads};
-use tune_kernels::stored::StoredMatrix;
-
-/// Random numbers for the tests, from the contract's own generator.
-struct Random {
-    key: [u32; 2],
-    at: u32,
-}
-
-impl Random {
-    fn new(test: u32) -> Self {
-        Self { key: [test, 7], at: 0 }
-    }
-
-    fn word(&mut self) -> u32 {
-        self.at += 1;
-        philox4x32_10([self.at, 0, 0, 0], self.key)[0]
-    }
-
-    /// A size: 1, a prime, an edge of a tile, or anything up to 70.
-    fn size(&mut self) -> usize {
-        let edges = [1, 1, 2, 3, 5, 7, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 37, 48, 61, 63, 64, 65, 67];
-        let word = self.word() as usize;
-        if word.is_multiple_of(3) { 1 + word / 3 % 70 } else { edges[word / 3 % edges.len()] }
-    }
-
-    fn values(&mut self, n: usize) -> Vec<f32> {
-        self.at += 1;
-        let key = StreamKey([self.key[0] ^ self.at, 99]);
-        (0..n as u64).map(|i| key.normal(i)).collect()
-    }
-
-    /// Rows that cover `tokens`.
-    fn rows(&mut self, tokens: usize) -> Rows {
-        let mut ranges = Vec::new();
-        let mut start = 0;
-        while start < tokens {
-            let end = (start + 1 + self.word() as usize % 9).min(tokens);
-            ranges.push(start..end);
-            start = end;
-        }
-        Rows { ranges, first: self.word() % 5 }
-    }
-}
 
 /// Panics at the first place whose bits differ.
 fn same(what: &str, level: Level, got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len(), "{what} at {level:?}: length");
-    for (i, (got, want)) in got.iter().zip(want).enumerate() {
-        assert!(
-            got.to_bits() == want.to_bits(),
-            "{what} at {level:?}: element {i} is {got:e}, the reference has {want:e}"
-        );
+    if let Some(difference) = difference(got, want) {
+        panic!("{what} at {level:?}: {difference}");
     }
 }
 
@@ -140,11 +94,6 @@ fn products() {
     }
 }
 
-/// Elementwise `plus + x`, as a residual or the sum of gradients is defined.
-fn sum(plus: &[f32], x: &[f32]) -> Vec<f32> {
-    plus.iter().zip(x).map(|(plus, x)| plus + x).collect()
-}
-
 #[test]
 fn lora() {
     for case in 0..shapes() / 2 {
@@ -220,19 +169,7 @@ fn stored_weights() {
         if case % 7 == 0 {
             outputs *= 19;
         }
-        let count = outputs * inputs / block * encoding.block_bytes();
-        let mut bytes: Vec<u8> = (0..count).map(|_| random.word() as u8).collect();
-        let size = encoding.block_bytes();
-        for block in bytes.chunks_exact_mut(size) {
-            // Numbers of ordinary size: the exponents of binary16 and bfloat16 fields are not the highest.
-            for high in [1, 3, size - 1].into_iter().filter(|high| *high < size) {
-                block[high] &= 0xbf;
-            }
-        }
-        let stored = StoredMatrix::new(encoding, [outputs, inputs], bytes.clone()).unwrap();
-        let mut w = Vec::new();
-        encoding.decode(&bytes, &mut w);
-        assert!(w.iter().all(|value| value.is_finite()), "{encoding:?}");
+        let (stored, w) = random.stored(encoding, [outputs, inputs]);
         let (x, dy) = (random.values(tokens * inputs), random.values(tokens * outputs));
         let y = reference::linear::<Fused>(&x, &w, None, inputs, outputs);
         let dx = reference::linear_input_gradient::<Fused>(&dy, &w, inputs, outputs);

@@ -22,6 +22,8 @@ pub struct Workload {
     pub rows: u64,
     /// Whether only the inputs of blocks are kept for the backward pass.
     pub checkpointing: bool,
+    /// Whether a GPU computes, which turns stored weights into f32 a layer at a time.
+    pub on_gpu: bool,
 }
 
 /// Bytes by purpose.
@@ -36,7 +38,7 @@ pub struct MemoryEstimate {
     /// The largest temporaries: a chunk of logits, a block's gradients, or the newest gradients of what is trained; and
     /// the packed operand of a product.
     pub temporary: u64,
-    /// The program itself, its tokenizer and the buffers of its threads.
+    /// The program itself, its tokenizer and the buffers of its threads; on a GPU what its driver takes.
     pub program: u64,
     /// The sum.
     pub total: u64,
@@ -45,10 +47,13 @@ pub struct MemoryEstimate {
 /// Measured with the quickstart's model, whose own share is small.
 const PROGRAM: u64 = 30_000_000;
 
+/// What driver, compiled kernels and the pools of the allocator take of a GPU's memory. A guess: no GPU was at hand.
+const DRIVER: u64 = 800_000_000;
+
 /// Estimate for a run; `spec` is none where all weights are trained.
 #[must_use]
 pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workload) -> MemoryEstimate {
-    let Workload { weights, tokens, targets, micro_rows, rows, checkpointing } = workload;
+    let Workload { weights, tokens, targets, micro_rows, rows, checkpointing, on_gpu } = workload;
     let bytes = |values: u64| 4 * values;
     let (hidden, mlp, layers) = (config.hidden_size as u64, config.intermediate_size as u64, config.num_layers as u64);
     let (query, key_value) =
@@ -85,6 +90,14 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workloa
     // The newest gradients grow while what was kept shrinks: with LoRA they are smaller; with all weights they may not be.
     let while_sinking = bytes(newest.max(trained) + tokens * saved);
     let temporary = (bytes(of_head.max(of_block)) + activations).max(while_sinking) - activations + bytes(packed);
-    let total = weights + training + activations + temporary + PROGRAM;
-    MemoryEstimate { weights, training, activations, temporary, program: PROGRAM, total }
+    let (decoded, program) = if on_gpu {
+        // The largest matrix in f32: the head's beside its logits, or a layer's.
+        let layer = shapes.iter().map(|(outputs, inputs)| outputs * inputs).max().unwrap_or(0);
+        (bytes(layer.max(vocabulary * hidden)), DRIVER)
+    } else {
+        (0, PROGRAM)
+    };
+    let temporary = temporary + decoded;
+    let total = weights + training + activations + temporary + program;
+    MemoryEstimate { weights, training, activations, temporary, program, total }
 }

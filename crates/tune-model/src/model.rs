@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use burn_tensor::{Tensor, TensorData};
 use tune_kernels::KernelBackend;
 use tune_kernels::backend::{CrossEntropy, Gradients, Weight};
+use tune_kernels::encoding::Encoding;
 use tune_kernels::layout::Rows;
 use tune_kernels::philox::StreamKey;
 use tune_kernels::shapes::Heads;
+use tune_kernels::stored::StoredMatrix;
 use tune_schema::seed::{Seed, streams};
 
 use crate::adapter::{LoraSpec, expand_targets, fresh};
@@ -83,6 +85,21 @@ impl<B: KernelBackend> Model<B> {
                 (false, 1) => (0..count).map(|_| 1.0).collect(),
                 _ => (0..count).map(|i| key.normal(i) * deviation).collect(),
             }))
+        })
+    }
+
+    /// Weights of 16 bits without meaning, for measuring speed and memory of models that are not at hand.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn synthetic(config: &ModelConfig, positions: usize, device: &B::Device) -> Result<Self, ModelError> {
+        Self::build(config, positions, device, &mut |_, shape| {
+            let &[rows, columns] = shape else { return Ok(LoadedMatrix::Values(vec![1.0; shape.iter().product()])) };
+            // Signs and mantissas from a multiplicative hash, all magnitudes from 2^-7 to 2^-6.
+            let hash = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) & 0x807f | 0x3c00;
+            let bytes = (0..(rows * columns) as u64).flat_map(|i| [(hash(i) & 0xff) as u8, (hash(i) >> 8) as u8]);
+            let matrix = StoredMatrix::new(Encoding::Bf16, [rows, columns], bytes.collect());
+            Ok(LoadedMatrix::Stored(matrix.expect("two bytes a value")))
         })
     }
 

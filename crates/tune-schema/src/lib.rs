@@ -8,12 +8,14 @@
 //! - [`chain`]: `chain.jsonl`, one record a step
 //! - [`adapter_config`]: `adapter_config.json` as PEFT has it
 //! - [`canonical`]: RFC 8785 bytes, over which digests are taken
+//! - [`device`]: the names of devices
 //! - [`digest`]: SHA-256 digests that carry their algorithm's name
 //! - [`seed`] and [`philox`]: the one seed of a run, the streams it names and the generator behind them
 
 pub mod adapter_config;
 pub mod canonical;
 pub mod chain;
+pub mod device;
 pub mod digest;
 pub mod lock;
 pub mod manifest;
@@ -22,4 +24,5 @@ pub mod recipe;
 pub mod seed;
 
 pub use canonical::{CanonicalError, canonical_digest, to_canonical_json};
+pub use device::{DeviceChoice, DeviceError};
 pub use digest::{Digest, DigestParseError, Hasher};

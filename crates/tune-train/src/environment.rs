@@ -5,6 +5,47 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tune_kernels::cpu::Level;
 
+/// The device that computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// `cpu`, or the name of a device as a recipe has it.
+    pub backend: String,
+    /// The device's own name.
+    pub name: String,
+    /// Its driver and the driver's version; empty where there is none.
+    pub driver: String,
+    /// Bytes of memory that a job may take, where the driver or the system says.
+    pub memory: Option<u64>,
+}
+
+impl Default for DeviceFacts {
+    /// The CPU.
+    fn default() -> Self {
+        let name = processor_name().unwrap_or_else(|| "cpu".to_owned());
+        Self { backend: "cpu".to_owned(), name, driver: String::new(), memory: available_memory() }
+    }
+}
+
+impl DeviceFacts {
+    /// Whether this is not the CPU.
+    #[must_use]
+    pub fn is_gpu(&self) -> bool {
+        self.backend != "cpu"
+    }
+}
+
+/// Bytes of memory that could be had without swapping, on Linux.
+fn available_memory() -> Option<u64> {
+    let info = tune_fs::read_to_string("/proc/meminfo".as_ref()).ok()?;
+    kibibytes(&info, "MemAvailable:")
+}
+
+/// The number of a line `name   n kB`, in bytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 /// The machine and the timings of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Environment {
@@ -12,10 +53,13 @@ pub struct Environment {
     pub tune_version: String,
     /// SHA-256 of the running binary.
     pub binary: Option<tune_schema::Digest>,
-    /// `cpu`.
+    /// `cpu`, `cuda:0`, `wgpu:0`…
     pub backend: String,
     /// Name of the device.
     pub device: String,
+    /// Driver of the device; empty for the CPU.
+    #[serde(default)]
+    pub driver: String,
     /// Operating system and architecture.
     pub platform: String,
     /// Instructions the kernels used.
@@ -42,7 +86,7 @@ pub struct Environment {
 
 /// Facts about this process and machine.
 #[must_use]
-pub fn machine() -> Environment {
+pub fn machine(device: &DeviceFacts) -> Environment {
     let available = Level::ALL.into_iter().filter(|level| level.available());
     Environment {
         tune_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -50,8 +94,9 @@ pub fn machine() -> Environment {
             .ok()
             .and_then(|path| tune_fs::digest_file(&path).ok())
             .map(|(digest, _)| digest),
-        backend: "cpu".to_owned(),
-        device: processor_name().unwrap_or_else(|| "cpu".to_owned()),
+        backend: device.backend.clone(),
+        device: device.name.clone(),
+        driver: device.driver.clone(),
         platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         cpu_level: Level::current().name().to_owned(),
         cpu_features: available.map(|level| level.name().to_owned()).collect(),
@@ -77,8 +122,7 @@ fn processor_name() -> Option<String> {
 #[must_use]
 pub fn peak_rss_bytes() -> Option<u64> {
     let status = tune_fs::read_to_string("/proc/self/status".as_ref()).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    kibibytes(&status, "VmHWM:")
 }
 
 /// A clock for timings.

@@ -115,6 +115,29 @@ pub enum TrainError {
         /// Root of the tensors.
         found: Digest,
     },
+    /// The device is too small.
+    #[error(
+        "micro-batches of {micro} rows need about {:.1} GB, and `{device}` has {:.1} GB",
+        gigabytes(needed),
+        gigabytes(available)
+    )]
+    DoesNotFit {
+        /// The device.
+        device: String,
+        /// Bytes that the job needs, an estimate.
+        needed: u64,
+        /// Bytes that the device has.
+        available: u64,
+        /// Rows of a micro-batch.
+        micro: u32,
+        /// The most rows that fit and split a step evenly, where there are any.
+        fits: Option<u32>,
+        /// Whether gradient checkpointing is on already.
+        checkpointing: bool,
+    },
+    /// The recipe of a measurement.
+    #[error("the recipe of the measurement: {0}: this is a defect of tune, please report it")]
+    Quickstart(String),
     /// The stream and the steps disagree at the end.
     #[error("the run consumed {consumed} rows of {expected}: this is a defect of tune, please report it")]
     RowCount {
@@ -123,6 +146,11 @@ pub enum TrainError {
         /// Rows of the stream.
         expected: u64,
     },
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size for people")]
+fn gigabytes(bytes: &u64) -> f64 {
+    *bytes as f64 / 1e9
 }
 
 impl TrainError {
@@ -159,6 +187,14 @@ impl TrainError {
             Self::NotFinite { .. } | Self::WeightsNotFinite { .. } | Self::EvaluationNotFinite { .. } => {
                 Some("lower `learning_rate`, or raise `warmup_steps`; the last checkpoint is as it was".to_owned())
             }
+            Self::DoesNotFit { fits: Some(fits), .. } => Some(format!(
+                "with `micro_batch_size={fits}` and as many more `gradient_accumulation_steps` it fits, with the same \
+                 result; `micro_batch_size: auto` finds the size by itself"
+            )),
+            Self::DoesNotFit { checkpointing: false, .. } => {
+                Some("`gradient_checkpointing=true` needs much less; then `sequence_len` or another device".to_owned())
+            }
+            Self::DoesNotFit { .. } => Some("lower `sequence_len`, or take another device".to_owned()),
             Self::OtherClaim { .. } | Self::NotARun { .. } => {
                 Some("choose another folder with `output_dir=…`, or remove this one".to_owned())
             }
@@ -170,7 +206,7 @@ impl TrainError {
             | Self::Json { .. } => {
                 Some("the run folder was changed after it was written: remove it and run again".to_owned())
             }
-            Self::Canonical(_) | Self::TooManySteps | Self::RowCount { .. } => None,
+            Self::Canonical(_) | Self::TooManySteps | Self::Quickstart(_) | Self::RowCount { .. } => None,
         }
     }
 }

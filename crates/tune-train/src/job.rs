@@ -12,16 +12,18 @@ use tune_schema::seed::streams;
 use tune_schema::{Digest, canonical_digest};
 use tune_source::{LockFile, ResolvedSource, SourceKind, SourceRequest};
 
-use crate::TrainError;
 use crate::observer::Observer;
+use crate::{DeviceFacts, TrainError};
 
-/// How sources are found.
+/// How sources are found, and where the job is computed.
 #[derive(Debug, Clone, Default)]
 pub struct JobOptions {
     /// How the lock is treated, and whether the network may be used.
     pub source: tune_source::Options,
     /// Places of sources by name, in front of where the recipe says.
     pub locations: BTreeMap<String, PathBuf>,
+    /// The device, for `environment.json`.
+    pub device: DeviceFacts,
 }
 
 /// A computation ready to start.
@@ -43,6 +45,8 @@ pub struct Job {
     pub locations: BTreeMap<String, PathBuf>,
     /// What identifies the computation.
     pub inputs: ClaimInputs,
+    /// What computes it.
+    pub device: DeviceFacts,
 }
 
 /// The sources of a recipe on this machine.
@@ -70,7 +74,7 @@ impl Job {
         let overridden = |key: &str| loaded.override_keys.contains(key);
         let base_dir = |key: &str| if overridden(key) { Path::new(".") } else { folder };
         let opened = open_sources(&loaded.recipe, &mut lock, options, &base_dir, observer)?;
-        let job = Self::assemble(loaded.recipe, text, loaded.overrides, opened, observer)?;
+        let job = Self::assemble(loaded.recipe, text, loaded.overrides, opened, options, observer)?;
         // Only now: bytes that no run could use are not what later ones are held to.
         lock.save()?;
         Ok(job)
@@ -99,7 +103,7 @@ impl Job {
         }
         let mut lock = LockFile::detached(lock);
         let opened = open_sources(&recipe, &mut lock, options, &|_| Path::new("."), observer)?;
-        Self::assemble(recipe, text, overrides, opened, observer)
+        Self::assemble(recipe, text, overrides, opened, options, observer)
     }
 
     fn assemble(
@@ -107,6 +111,7 @@ impl Job {
         recipe_text: Vec<u8>,
         overrides: BTreeMap<String, String>,
         opened: Opened,
+        options: &JobOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
         let base = BaseModel::open(&opened.base.files)?;
@@ -158,7 +163,10 @@ impl Job {
         locations.insert(recipe.base_model_name.clone(), opened.base.root.clone());
         sources.push(base_source);
         sources.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self { recipe, recipe_text, base, tokenizer, prepared, sources, locations, inputs })
+        let device = options.device.clone();
+        let mut job = Self { recipe, recipe_text, base, tokenizer, prepared, sources, locations, inputs, device };
+        crate::memory::fit(&mut job)?;
+        Ok(job)
     }
 
     /// Digest of the inputs: the origin of the chain, and what tells one run folder from another.

@@ -7,6 +7,7 @@
 //! - [`checkpoint`], [`chain_file`], [`layout`]: what lies in a run folder
 //! - [`mod@run`]: all of it in order, crash-safe, ending in a manifest
 //! - [`mod@bench`]: how fast the steps of a recipe are, and why
+//! - [`memory`]: whether a job fits its device
 //! - [`environment`]: machine and timings, outside the claim
 //! - [`observer`]: how a run tells what it is doing
 
@@ -18,12 +19,14 @@ mod error;
 pub mod evaluate;
 pub mod job;
 pub mod layout;
+pub mod memory;
 pub mod observer;
 pub mod optimizer;
 pub mod run;
 pub mod schedule;
 pub mod trainer;
 
+pub use environment::DeviceFacts;
 pub use error::TrainError;
 pub use job::{Job, JobOptions};
 pub use layout::RunFolder;

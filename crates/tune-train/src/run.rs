@@ -530,7 +530,7 @@ fn write_environment(job: &Job, folder: &RunFolder, clock: &Stopwatch) -> Result
             .iter()
             .map(|(name, path)| (name.clone(), relative(path).to_string_lossy().into_owned()))
             .collect(),
-        ..machine()
+        ..machine(&job.device)
     };
     let text = serde_json::to_vec_pretty(&environment)
         .map_err(|source| TrainError::Json { path: folder.environment(), source })?;

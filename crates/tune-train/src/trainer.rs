@@ -35,6 +35,19 @@ pub struct StepResult {
     pub stream: Digest,
 }
 
+/// What [`Trainer::step_over`] did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// Mean loss over the step's supervised tokens, f64 sum rounded once.
+    pub loss: f32,
+    /// Norm of the mean gradient before clipping.
+    pub grad_norm: f32,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Supervised tokens of the step.
+    pub supervised_tokens: u64,
+}
+
 /// A model being trained.
 #[derive(Debug)]
 pub struct Trainer<B: KernelBackend> {
@@ -91,17 +104,15 @@ impl<B: KernelBackend> Trainer<B> {
             None => model.train_all(),
         }
         model.set_gradient_checkpointing(job.recipe.gradient_checkpointing);
+        Ok(Self::with_model(model, job.recipe.clone(), job.prepared.train.steps()))
+    }
+
+    /// A model as it is, before the first of `steps` steps.
+    #[must_use]
+    pub fn with_model(model: Model<B>, recipe: Recipe, steps: u64) -> Self {
         let moments = Moments::zeros(&model.trainable());
-        let schedule = Schedule::new(&job.recipe, job.prepared.train.steps());
-        Ok(Self {
-            model,
-            moments,
-            schedule,
-            recipe: job.recipe.clone(),
-            step: 0,
-            rows: 0,
-            stream: tune_data::StreamHead::new(),
-        })
+        let schedule = Schedule::new(&recipe, steps);
+        Self { model, moments, schedule, recipe, step: 0, rows: 0, stream: tune_data::StreamHead::new() }
     }
 
     /// The model.
@@ -173,24 +184,41 @@ impl<B: KernelBackend> Trainer<B> {
     /// If all steps are done.
     pub fn train_step(&mut self, stream: &Stream) -> Result<StepResult, TrainError> {
         let rows = stream.step_rows(self.step);
-        let step = u32::try_from(self.step).map_err(|_| TrainError::TooManySteps)?;
-        let (mut head, mut losses, mut tokens) = (self.stream.clone(), Losses::default(), 0_u64);
-        let mut gradient = StepGradient::<B>::default();
-        let mut first = 0_u32;
+        let (mut head, mut tokens, mut first) = (self.stream.clone(), 0_u64, 0_u32);
         let micro = u64::from(self.recipe.micro_batch_size);
-        for start in (rows.start..rows.end).step_by(usize::try_from(micro).unwrap_or(usize::MAX)) {
-            let micro_rows = start..(start + micro).min(rows.end);
-            let micro_rows: Vec<Row> = micro_rows.map(|index| stream.row(index)).collect::<Result<_, _>>()?;
-            for row in &micro_rows {
+        let starts = (rows.start..rows.end).step_by(usize::try_from(micro).unwrap_or(usize::MAX));
+        let batches = starts.map(|start| {
+            let rows = start..(start + micro).min(rows.end);
+            let rows: Vec<Row> = rows.map(|index| stream.row(index)).collect::<Result<_, _>>()?;
+            for row in &rows {
                 head.push(row);
                 tokens += row.input_ids.len() as u64;
             }
-            let views: Vec<RowView<'_>> = micro_rows.iter().map(view).collect();
+            let views: Vec<RowView<'_>> = rows.iter().map(view).collect();
             let batch = Batch::from_rows(&views, first)?;
-            first += u32::try_from(micro_rows.len()).unwrap_or(u32::MAX);
-            let micro_losses =
-                self.model.forward_backward(&batch, Mode::Train { step }, &mut |name, rows| gradient.push(name, rows));
-            losses.add(&micro_losses);
+            first += u32::try_from(rows.len()).unwrap_or(u32::MAX);
+            Ok(batch)
+        });
+        let Update { loss, grad_norm, learning_rate, supervised_tokens } = self.step_over(batches)?;
+        self.rows = rows.end;
+        self.stream = head;
+        let (rows, stream) = (self.rows, self.stream.digest());
+        Ok(StepResult { loss, grad_norm, learning_rate, tokens, supervised_tokens, rows, stream })
+    }
+
+    /// One optimizer step over these micro-batches.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite, or an error among the batches: the state is then that before the step.
+    pub fn step_over(
+        &mut self,
+        batches: impl Iterator<Item = Result<Batch, TrainError>>,
+    ) -> Result<Update, TrainError> {
+        let step = u32::try_from(self.step).map_err(|_| TrainError::TooManySteps)?;
+        let (mut losses, mut gradient) = (Losses::default(), StepGradient::<B>::default());
+        for batch in batches {
+            let sink = &mut |name: &str, rows| gradient.push(name, rows);
+            losses.add(&self.model.forward_backward(&batch?, Mode::Train { step }, sink));
         }
         let gradient = gradient.finish();
         let learning_rate = self.schedule.rate(self.step);
@@ -203,18 +231,7 @@ impl<B: KernelBackend> Trainer<B> {
         }
         self.update(&gradient, learning_rate, losses.count, norm);
         self.step += 1;
-        self.rows = rows.end;
-        self.stream = head;
-        let supervised_tokens = losses.count;
-        Ok(StepResult {
-            loss,
-            grad_norm,
-            learning_rate,
-            tokens,
-            supervised_tokens,
-            rows: self.rows,
-            stream: self.stream.digest(),
-        })
+        Ok(Update { loss, grad_norm, learning_rate, supervised_tokens: losses.count })
     }
 
     /// AdamW on every parameter.

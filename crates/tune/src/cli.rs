@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Plan(RecipeOptions),
     /// Measure a recipe's training steps on this machine: tokens a second, memory, where the time goes
     #[command(
-        after_help = "Examples:\n  tune bench recipes/quickstart.yaml\n  tune bench recipes/smollm2-135m-gsm8k.yaml datasets.0.path=data/train.jsonl --steps 2 --json"
+        after_help = "Examples:\n  tune bench recipes/quickstart.yaml\n  tune bench recipes/smollm2-135m-gsm8k.yaml datasets.0.path=data/train.jsonl --steps 2 --json\n  tune bench --gpu"
     )]
     Bench(BenchOptions),
     /// Fetch the sources of recipes and write their digests to `datasets.lock`
@@ -81,11 +81,29 @@ pub(crate) struct RecipeOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
+    /// The recipe
+    #[arg(required_unless_present = "gpu", conflicts_with = "gpu")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Settings in place of the recipe's: `key=value`, list entries by number (`datasets.0.path=…`)
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
     #[command(flatten)]
-    pub(crate) recipe: RecipeOptions,
+    pub(crate) source: SourceOptions,
     /// Steps to measure, after one that warms up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,
+    /// Measure a GPU instead of a recipe: its bits against the reference and the CPU, its speed with models of usual shapes
+    #[arg(long)]
+    pub(crate) gpu: bool,
+    /// Which GPU: `auto`, `cuda:1`, `wgpu`…
+    #[arg(long, default_value_t, requires = "gpu")]
+    pub(crate) device: tune_schema::DeviceChoice,
+    /// Only models of these shapes: `tiny`, `SmolLM2-135M`, `Llama-3.2-1B`, `Llama-3-8B` [default: all but the first]
+    #[arg(long = "model", value_name = "NAME", requires = "gpu")]
+    pub(crate) models: Vec<String>,
+    /// Random shapes on which each group of operations is compared with the reference
+    #[arg(long, default_value_t = 40, requires = "gpu")]
+    pub(crate) comparisons: u32,
     /// Print the figures as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -162,6 +180,9 @@ pub(crate) struct VerifyOptions {
     /// Where a source is: `NAME=PATH`
     #[arg(long = "source", value_name = "NAME=PATH")]
     pub(crate) sources: Vec<String>,
+    /// Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `wgpu`…
+    #[arg(long, default_value_t)]
+    pub(crate) device: tune_schema::DeviceChoice,
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use tune_data::DataError;
 use tune_fs::FsError;
+use tune_kernels::cube::DeviceFailure;
+use tune_kernels::cube::device::OpenError;
 use tune_train::TrainError;
 
 use crate::printer::Printer;
@@ -29,22 +31,25 @@ pub(crate) fn report(error: &anyhow::Error, printer: &mut Printer) -> ExitCode {
 
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        let hints: [Option<String>; 4] = [
+        let hints: [Option<String>; 6] = [
             cause.downcast_ref::<TrainError>().and_then(TrainError::hint),
             cause.downcast_ref::<DataError>().and_then(DataError::hint),
             cause.downcast_ref::<FsError>().and_then(FsError::hint),
+            cause.downcast_ref::<OpenError>().map(OpenError::hint),
+            cause.downcast_ref::<DeviceFailure>().map(DeviceFailure::hint),
             cause.downcast_ref::<tune_verify::VerifyError>().and_then(tune_verify::VerifyError::hint),
         ];
         hints.into_iter().flatten().next()
     })
 }
 
-/// Whether the file system or the network is at fault, not what the user wrote.
+/// Whether the file system, the network or a device is at fault, not what the user wrote.
 fn is_outside(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let train = cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_outside);
         let data = cause.downcast_ref::<DataError>().is_some_and(DataError::is_outside);
         let files = cause.downcast_ref::<FsError>().is_some_and(FsError::is_outside);
-        train || data || files || cause.is::<std::io::Error>()
+        let device = cause.is::<OpenError>() || cause.is::<DeviceFailure>();
+        train || data || files || device || cause.is::<std::io::Error>()
     })
 }

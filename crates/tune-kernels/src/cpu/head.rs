@@ -9,7 +9,7 @@ use super::pointwise::{lane_sum, load, store};
 use super::{Level, dispatch};
 use crate::backend::{Gradients, Target};
 use crate::elementary::{exp, exp_one, ln};
-use crate::lanes::{Fused, Lanes};
+use crate::lanes::Lanes;
 use crate::layout::Rows;
 
 /// Logits held at a time: this many values, so that no buffer grows with tokens × vocabulary.
@@ -80,7 +80,7 @@ fn softmax_token<L: Lanes>(logits: &mut [f32], label: usize) -> f32 {
         store(load::<L>(&logits[i..]).div(L::splat(sum)), &mut logits[i..]);
     }
     logits[label] -= 1.0;
-    ln::<Fused>(sum) - own
+    ln::<L::Fma>(sum) - own
 }
 
 /// The largest value. Order-free: a NaN is never larger.
@@ -108,7 +108,7 @@ pub(super) fn exponentials<L: Lanes>(x: &mut [f32], max: f32) {
         store(exp(load::<L>(&x[i..]).sub(L::splat(max))), &mut x[i..]);
     }
     for value in &mut x[whole..] {
-        *value = exp_one::<Fused>(*value - max);
+        *value = exp_one::<L::Fma>(*value - max);
     }
 }
 

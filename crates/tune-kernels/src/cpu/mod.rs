@@ -22,6 +22,9 @@ use std::sync::OnceLock;
 /// Which instructions the kernels use. The level never changes a bit; the variable `TUNE_CPU` forces one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// One value at a time with an `fma` of two roundings: what a device without a fused one computes. Its results are
+    /// not the contract's; only [`Level::fix`] chooses it.
+    Unfused,
     /// One value at a time.
     Scalar,
     /// Fixed lanes in arrays, which a compiler may turn into vectors.
@@ -44,13 +47,14 @@ pub enum LevelError {
 }
 
 impl Level {
-    /// All levels, slowest first.
+    /// All levels of the contract, slowest first.
     pub const ALL: [Self; 4] = [Self::Scalar, Self::Portable, Self::Avx2, Self::Avx512];
 
     /// The name that `TUNE_CPU` takes.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Unfused => "unfused",
             Self::Scalar => "scalar",
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
@@ -62,7 +66,7 @@ impl Level {
     #[must_use]
     pub fn available(self) -> bool {
         match self {
-            Self::Scalar | Self::Portable => true,
+            Self::Unfused | Self::Scalar | Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
@@ -95,10 +99,20 @@ impl Level {
     /// `from_environment` first, so that a wrong variable is an error; here it falls back to the best level.
     #[must_use]
     pub fn current() -> Self {
-        static CURRENT: OnceLock<Level> = OnceLock::new();
         *CURRENT.get_or_init(|| Self::from_environment().unwrap_or_else(|_| Self::best()))
     }
+
+    /// Sets the level of this process, for a comparison with another device.
+    ///
+    /// # Panics
+    /// If a level was set or used before.
+    pub fn fix(self) {
+        CURRENT.set(self).expect("the level is set before any kernel runs, and once");
+    }
 }
+
+/// See [`Level::current`].
+static CURRENT: OnceLock<Level> = OnceLock::new();
 
 /// Runs `$body` with `$lanes` standing for the lanes of a level, compiled with that level's instructions.
 macro_rules! dispatch {
@@ -127,6 +141,10 @@ macro_rules! dispatch {
                         || $body,
                     )
                 }
+            }
+            $crate::cpu::Level::Unfused => {
+                type $lanes = $crate::lanes::One<$crate::lanes::Unfused>;
+                $body
             }
             $crate::cpu::Level::Scalar => {
                 type $lanes = $crate::lanes::One<$crate::lanes::Fused>;

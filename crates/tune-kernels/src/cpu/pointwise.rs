@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::product::scratch::written;
 use super::{Level, dispatch};
 use crate::elementary::sigmoid;
-use crate::lanes::{Fma, Fused, Lanes};
+use crate::lanes::{Fma, Lanes};
 use crate::shapes::AdamW;
 
 /// Elements of one task in elementwise work.
@@ -112,7 +112,7 @@ fn rms_norm_token<L: Lanes>(x: &[f32], w: &[f32], epsilon: f32, y: &mut [MaybeUn
         let x = load::<L>(&x[i..]);
         x.fma(x, acc)
     };
-    let squares = lane_sum(x.len(), vector, |acc, i| Fused::fma(x[i], x[i], acc));
+    let squares = lane_sum(x.len(), vector, |acc, i| L::Fma::fma(x[i], x[i], acc));
     let root = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
     for i in (0..x.len()).step_by(L::WIDTH) {
         write(load::<L>(&x[i..]).mul(L::splat(root)).mul(load(&w[i..])), &mut y[i..]);
@@ -160,7 +160,7 @@ fn rms_norm_gradient_token<L: Lanes>(
 ) {
     let g = |i: usize| load::<L>(&dy[i..]).mul(load(&w[i..]));
     let n = |i: usize| load::<L>(&x[i..]).mul(L::splat(root));
-    let dot = lane_sum(x.len(), |acc: L, i| g(i).fma(n(i), acc), |acc, i| Fused::fma(dy[i] * w[i], x[i] * root, acc));
+    let dot = lane_sum(x.len(), |acc: L, i| g(i).fma(n(i), acc), |acc, i| L::Fma::fma(dy[i] * w[i], x[i] * root, acc));
     let c = L::splat(-(dot / x.len() as f32));
     for i in (0..x.len()).step_by(L::WIDTH) {
         let gradient = L::splat(root).mul(c.fma(n(i), g(i)));
@@ -318,7 +318,7 @@ pub fn row_sums_of_squares(level: Level, x: &[f32], columns: usize) -> Vec<f32> 
         dispatch!(level, L => lane_sum(
             x.len(),
             |acc: L, i| { let x = load::<L>(vector(i)); x.fma(x, acc) },
-            |acc, i| Fused::fma(x[i], x[i], acc),
+            |acc, i| <L as Lanes>::Fma::fma(x[i], x[i], acc),
         ))
     };
     x.par_chunks_exact(columns).with_min_len(16).map(sum).collect()

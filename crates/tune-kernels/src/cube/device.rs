@@ -1,62 +1,88 @@
-//! Which devices a machine has, and what their probes find.
+//! Which devices a machine has, what their probes find, and the one that a computation runs on.
 
+use cubecl::Runtime;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
+use cudarc::driver::result as driver;
+use tune_schema::DeviceChoice;
 
 use super::probe::{Report, probe};
-use super::{ReadError, client};
+use super::{DeviceFailure, client, guarded};
 
-/// A device, and what its probe found.
-#[derive(Debug)]
-pub struct Probed {
-    /// As a recipe names it: `cuda:0`, `wgpu:1`.
-    pub device: String,
+/// A device and what its driver says of it.
+#[derive(Debug, Clone)]
+pub struct Found<D> {
+    /// Handle for the runtime.
+    pub device: D,
+    /// As a recipe names it.
+    pub choice: DeviceChoice,
     /// Name, as the driver gives it.
     pub name: String,
     /// Driver and its version; empty where it does not say.
     pub driver: String,
-    /// The probe's report.
-    pub report: Result<Report, ReadError>,
-}
-
-/// Probes every device of this machine: those of CUDA, then those of wgpu.
-///
-/// # Panics
-/// If a driver lists a device that does not work.
-#[must_use]
-pub fn probe_all(cuda: Cuda) -> Vec<Probed> {
-    let count = if let Cuda::Devices(count) = cuda { count } else { 0 };
-    let of_cuda = (0..count).map(|index| Probed {
-        device: format!("cuda:{index}"),
-        name: "CUDA device".to_owned(),
-        driver: String::new(),
-        report: probe(&client::<CudaRuntime>(&CudaDevice::new(index))),
-    });
-    let of_wgpu = wgpu_adapters().into_iter().enumerate().map(|(index, adapter)| Probed {
-        device: format!("wgpu:{index}"),
-        report: probe(&client::<WgpuRuntime>(&adapter.device)),
-        name: adapter.name,
-        driver: adapter.driver,
-    });
-    of_cuda.chain(of_wgpu).collect()
-}
-
-/// An adapter that wgpu drives through Vulkan.
-#[derive(Debug, Clone)]
-pub struct WgpuAdapter {
-    /// Handle for [`cubecl::wgpu::WgpuRuntime`].
-    pub device: WgpuDevice,
-    /// Name, as the driver gives it.
-    pub name: String,
-    /// Driver and its version.
-    pub driver: String,
+    /// Bytes of its memory, where the driver says.
+    pub memory: Option<u64>,
     /// Whether it is software on the CPU, as Mesa's lavapipe is.
     pub software: bool,
 }
 
+impl<D> Found<D> {
+    /// Runs the probe.
+    ///
+    /// # Errors
+    /// The device does not work, or gave no result.
+    pub fn probe<R: Runtime<Device = D>>(&self) -> Result<Report, DeviceFailure> {
+        guarded(|| probe(&client::<R>(&self.device))).and_then(|report| report)
+    }
+}
+
+/// How far CUDA is installed.
+#[derive(Debug, Clone)]
+pub enum Cuda {
+    /// There is no driver library.
+    NoDriver,
+    /// There is a driver, but not NVRTC, which compiles kernels.
+    NoCompiler,
+    /// Driver and compiler are there, with these devices.
+    Devices(Vec<Found<CudaDevice>>),
+}
+
+/// Looks for the CUDA libraries, which are loaded at run time, and for devices.
+#[must_use]
+#[expect(unsafe_code, reason = "loading a library, and asking it")]
+pub fn cuda() -> Cuda {
+    // SAFETY: both only try to load the library that the platform's loader finds under the driver's names.
+    let (driver, compiler) =
+        unsafe { (cudarc::driver::sys::is_culib_present(), cudarc::nvrtc::sys::is_culib_present()) };
+    match (driver, compiler) {
+        (false, _) => return Cuda::NoDriver,
+        (true, false) => return Cuda::NoCompiler,
+        (true, true) => {}
+    }
+    let count = driver::init().and_then(|()| driver::device::get_count()).unwrap_or(0);
+    let mut version = 0;
+    // SAFETY: the library is there, and writes one number.
+    let known = unsafe { cudarc::driver::sys::cuDriverGetVersion(&raw mut version) };
+    let version = if known == cudarc::driver::sys::CUresult::CUDA_SUCCESS { version } else { 0 };
+    let devices = (0..count).filter_map(|ordinal| {
+        let device = driver::device::get(ordinal).ok()?;
+        let index = usize::try_from(ordinal).ok()?;
+        Some(Found {
+            device: CudaDevice::new(index),
+            choice: DeviceChoice::Cuda(index),
+            name: driver::device::get_name(device).unwrap_or_else(|_| "CUDA device".to_owned()),
+            driver: format!("CUDA {}.{}", version / 1000, version % 1000 / 10),
+            // SAFETY: the device was just given by the driver.
+            memory: unsafe { driver::device::total_mem(device) }.ok().map(|bytes| bytes as u64),
+            software: false,
+        })
+    });
+    Cuda::Devices(devices.collect())
+}
+
 /// Every Vulkan adapter, in the driver's order. Empty where there is no Vulkan loader or driver.
 #[must_use]
-pub fn wgpu_adapters() -> Vec<WgpuAdapter> {
+pub fn wgpu_adapters() -> Vec<Found<WgpuDevice>> {
     let descriptor = wgpu::InstanceDescriptor {
         backends: wgpu::Backends::VULKAN,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
@@ -66,9 +92,9 @@ pub fn wgpu_adapters() -> Vec<WgpuAdapter> {
     // `WgpuDevice` counts the adapters of each kind.
     let (mut discrete, mut integrated, mut virtual_) = (0, 0, 0);
     let place = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
-    let infos = adapters.iter().map(wgpu::Adapter::get_info);
+    let infos = adapters.iter().map(wgpu::Adapter::get_info).enumerate();
     infos
-        .map(|info| WgpuAdapter {
+        .map(|(index, info)| Found {
             device: match info.device_type {
                 wgpu::DeviceType::DiscreteGpu => WgpuDevice::DiscreteGpu(place(&mut discrete)),
                 wgpu::DeviceType::IntegratedGpu => WgpuDevice::IntegratedGpu(place(&mut integrated)),
@@ -76,37 +102,113 @@ pub fn wgpu_adapters() -> Vec<WgpuAdapter> {
                 wgpu::DeviceType::Cpu => WgpuDevice::Cpu,
                 wgpu::DeviceType::Other => WgpuDevice::DefaultDevice,
             },
+            choice: DeviceChoice::Wgpu(index),
             software: info.device_type == wgpu::DeviceType::Cpu,
             name: info.name,
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            memory: None,
         })
         .collect()
 }
 
-/// How far CUDA is installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cuda {
-    /// There is no driver library.
-    NoDriver,
-    /// There is a driver, but not NVRTC, which compiles kernels.
-    NoCompiler,
-    /// Driver and compiler are there, with this many devices.
-    Devices(usize),
+/// A device that was named and cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such device.
+    #[error("there is no `{choice}`: {reason}")]
+    Missing {
+        /// What was named.
+        choice: DeviceChoice,
+        /// Why there is none.
+        reason: String,
+    },
+    /// It does not compute as the contract asks.
+    #[error("`{choice}` ({name}) may not compute exact-f32/1: {}", reasons.join("; "))]
+    Refused {
+        /// What was named.
+        choice: DeviceChoice,
+        /// The device's name.
+        name: String,
+        /// What its probe found.
+        reasons: Vec<String>,
+    },
 }
 
-/// Looks for the CUDA libraries, which are loaded at run time.
-#[must_use]
-#[expect(unsafe_code, reason = "loading a library")]
-pub fn cuda() -> Cuda {
-    // SAFETY: both only try to load the library that the platform's loader finds under the driver's names.
-    let (driver, compiler) =
-        unsafe { (cudarc::driver::sys::is_culib_present(), cudarc::nvrtc::sys::is_culib_present()) };
-    match (driver, compiler) {
-        (false, _) => Cuda::NoDriver,
-        (true, false) => Cuda::NoCompiler,
-        (true, true) => {
-            let count = cudarc::driver::result::init().and_then(|()| cudarc::driver::result::device::get_count());
-            Cuda::Devices(count.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
+impl OpenError {
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        "`device=cpu` computes the same on any machine; `tune doctor` lists the devices of this one".to_owned()
+    }
+}
+
+/// A device that may compute `exact-f32/1`.
+#[derive(Debug, Clone)]
+pub enum Opened {
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda(Found<CudaDevice>),
+    /// A device that wgpu drives.
+    Wgpu(Found<WgpuDevice>),
+}
+
+/// The device that `choice` names.
+///
+/// # Errors
+/// There is no such device, or its probe says that it may not compute `exact-f32/1`; never for `auto`.
+pub fn open(choice: DeviceChoice) -> Result<Opened, OpenError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Opened::Cpu),
+        DeviceChoice::Auto => {
+            let Cuda::Devices(devices) = cuda() else { return Ok(Opened::Cpu) };
+            let first = devices.into_iter().next().filter(|found| reasons::<CudaRuntime>(found).is_empty());
+            Ok(first.map_or(Opened::Cpu, Opened::Cuda))
+        }
+        DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_) => {
+            let opened = gpu(choice)?;
+            let (name, reasons) = match &opened {
+                Opened::Cpu => return Ok(opened),
+                Opened::Cuda(found) => (found.name.clone(), reasons::<CudaRuntime>(found)),
+                Opened::Wgpu(found) => (found.name.clone(), reasons::<WgpuRuntime>(found)),
+            };
+            if reasons.is_empty() { Ok(opened) } else { Err(OpenError::Refused { choice, name, reasons }) }
         }
     }
+}
+
+/// The GPU that `choice` names, whatever its probe says; for `auto` the first CUDA device, else the first device of wgpu
+/// that is not software.
+///
+/// # Errors
+/// There is no such device, or `choice` is the CPU.
+pub fn gpu(choice: DeviceChoice) -> Result<Opened, OpenError> {
+    let missing = |reason: &str| OpenError::Missing { choice, reason: reason.to_owned() };
+    let numbered = "its driver shows no device of this number";
+    match (choice, cuda()) {
+        (DeviceChoice::Cpu, _) => Err(missing("the CPU is no GPU")),
+        (DeviceChoice::Wgpu(index), _) => {
+            wgpu_adapters().into_iter().nth(index).map(Opened::Wgpu).ok_or_else(|| missing(numbered))
+        }
+        (DeviceChoice::Auto, Cuda::Devices(devices)) if !devices.is_empty() => {
+            Ok(Opened::Cuda(devices.into_iter().next().expect("not empty")))
+        }
+        (DeviceChoice::Auto, _) => {
+            let hardware = wgpu_adapters().into_iter().find(|adapter| !adapter.software);
+            hardware.map(Opened::Wgpu).ok_or_else(|| missing("no GPU was found"))
+        }
+        (DeviceChoice::Cuda(index), Cuda::Devices(devices)) => {
+            devices.into_iter().nth(index).map(Opened::Cuda).ok_or_else(|| missing(numbered))
+        }
+        (DeviceChoice::Cuda(_), Cuda::NoDriver) => Err(missing(NO_DRIVER)),
+        (DeviceChoice::Cuda(_), Cuda::NoCompiler) => Err(missing(NO_COMPILER)),
+    }
+}
+
+const NO_DRIVER: &str = "the library of NVIDIA's driver was not found";
+const NO_COMPILER: &str = "the library NVRTC, which compiles kernels, was not found";
+
+/// Why a device may not compute `exact-f32/1`.
+pub fn reasons<R: Runtime>(found: &Found<R::Device>) -> Vec<String> {
+    found.probe::<R>().map_or_else(|error| vec![error.to_string()], |report| report.reasons())
 }

@@ -1,23 +1,52 @@
-//! The contract's operations as `CubeCL` kernels, one source for CUDA and wgpu. So far: [`probe`] and [`product`];
-//! training on a GPU is not there yet.
+//! The contract's operations as `CubeCL` kernels, one source for CUDA and wgpu.
 //!
 //! - [`device`]: which devices there are, and what their probes find
 //! - [`probe`]: whether a device computes as the contract asks
 //! - [`product`]: matrix products, one chain an output
+//! - `linear`: linear layers with LoRA branches, forward and backward
+//! - `rows`: row reductions in 32 lanes, and what is made of them
+//! - `pointwise`: what takes each element by itself, and sums over tokens
+//! - `attention`: causal attention within spans
+//! - `head`: embedding, linear head and cross-entropy
+//! - `stored`: weights that stay as they are stored
+//! - `peak`: what a device can do at most, for benchmarks
+//! - `failure`: what becomes of a device that fails
+//! - `elementary`: `exp`, `ln` and what is made of them
+//! - `backend`: all of it as a [`KernelBackend`](crate::KernelBackend)
 //!
 //! Kernels contain no multiplication whose result feeds an addition except as an explicit `fma`, no atomics and no
-//! fast-math option; a test reads the CUDA source that is generated from them.
+//! fast-math option; a test reads the CUDA source that is generated from them. Each kernel has at most one block of
+//! shared memory: `CubeCL` places several in the order of a hash map, and a kernel's source would not be the same twice.
 
+#![expect(unsafe_code, reason = "kernels are launched without bounds checks of their own")]
+
+mod attention;
+mod backend;
 pub mod device;
+mod elementary;
+mod failure;
+mod head;
+mod linear;
+mod peak;
+mod pointwise;
 pub mod probe;
 pub mod product;
+mod rows;
+mod stored;
 
 #[cfg(test)]
 mod tests;
 
-use cubecl::Runtime;
+pub use backend::{Cube, Cuda, Wgpu};
+pub use cubecl::Runtime;
+pub use cubecl::cuda::CudaRuntime;
+pub use cubecl::wgpu::WgpuRuntime;
+pub use failure::{DeviceFailure, guarded};
+pub use stored::CubeStored;
+
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
-use cubecl::prelude::ComputeClient;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
 
 /// The client of a device. The first one gives `CubeCL` its default configuration, so that no `cubecl.toml` has a say, nor
 /// a variable that stands for one.
@@ -30,16 +59,47 @@ pub fn client<R: Runtime>(device: &R::Device) -> ComputeClient<R> {
     R::client(device)
 }
 
-/// A result could not be read back from a device.
-#[derive(Debug, thiserror::Error)]
-#[error("the device gave no result: {0}; `tune doctor` lists the devices that work")]
-pub struct ReadError(String);
-
 /// The values of a buffer.
-fn read<R: Runtime, T: bytemuck::Pod>(
-    client: &ComputeClient<R>,
-    handle: cubecl::server::Handle,
-) -> Result<Vec<T>, ReadError> {
-    let bytes = client.read_one(handle).map_err(|error| ReadError(error.to_string()))?;
+fn read<R: Runtime, T: bytemuck::Pod>(client: &ComputeClient<R>, buffer: Handle) -> Result<Vec<T>, DeviceFailure> {
+    let bytes = client.read_one(buffer).map_err(|error| DeviceFailure::new(error.to_string()))?;
     Ok(bytemuck::pod_collect_to_vec(&bytes))
+}
+
+/// Units of a cube.
+const UNITS: u32 = 256;
+
+/// Bytes of an f32 and of a u32.
+const WORD: usize = 4;
+
+/// A new buffer with room for `values` f32.
+fn room<R: Runtime>(client: &ComputeClient<R>, values: usize) -> Handle {
+    client.empty(values * WORD)
+}
+
+/// A new buffer with these values.
+fn upload<R: Runtime, T: bytemuck::Pod>(client: &ComputeClient<R>, values: &[T]) -> Handle {
+    client.create_from_slice(bytemuck::cast_slice(values))
+}
+
+/// Words that a buffer holds.
+fn words(buffer: &Handle) -> usize {
+    usize::try_from(buffer.size_in_used()).expect("a buffer's size is a size") / WORD
+}
+
+/// A buffer as a kernel's argument.
+fn argument<R: Runtime>(buffer: &Handle) -> ArrayArg<R> {
+    // SAFETY: the length is the buffer's own.
+    unsafe { ArrayArg::from_raw_parts(buffer.clone(), words(buffer)) }
+}
+
+/// Indices as the device takes them.
+fn index(value: usize) -> u32 {
+    u32::try_from(value).expect("tokens, rows and features of a micro-batch are counted in 32 bits")
+}
+
+/// Cubes enough for `items`, with `each` of them in a cube. A dimension of a launch is at most 65,535 on some devices.
+fn cubes(items: usize, each: usize) -> CubeCount {
+    let count = items.div_ceil(each);
+    let rows = count.div_ceil(65_535).max(1);
+    CubeCount::Static(index(count.div_ceil(rows)), index(rows), 1)
 }

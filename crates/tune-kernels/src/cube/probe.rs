@@ -1,19 +1,16 @@
 //! Whether a device computes as `exact-f32/1` asks. See "Devices" in `docs/numerics.md`.
 
-#![expect(unsafe_code, reason = "kernels are launched without bounds checks of their own")]
-
 use cubecl::prelude::*;
 
 use super::product::{Shape, product_of};
-use super::{ReadError, read};
+use super::{DeviceFailure, UNITS, argument, cubes, elementary, read, room, upload};
+use crate::elementary::{exp_one, ln, sigmoid_one};
 use crate::lanes::{Fma, Fused, Unfused};
 use crate::philox::{StreamKey, philox4x32_10};
 use crate::reference;
 
 /// Operands tried for each operation.
 const CASES: usize = 1 << 16;
-/// Units of a cube.
-const UNITS: u32 = 256;
 
 /// What a device was found to do, out of [`Report::cases`] operands each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +29,8 @@ pub struct Report {
     pub multiplication: usize,
     /// High halves of products of integers, as Philox needs them, that are wrong.
     pub integers: usize,
+    /// Results of `exp`, `ln` and `sigmoid` that are not those of the scalar reference.
+    pub elementary: usize,
     /// Results of a matrix product that are not those of the scalar reference.
     pub product: usize,
 }
@@ -47,6 +46,7 @@ impl Report {
             (self.square_root, "`sqrt` is not correctly rounded"),
             (self.multiplication, "`*` is not correctly rounded, or denormals are lost"),
             (self.integers, "integer products are wrong"),
+            (self.elementary, "`exp` or `ln` differs from the scalar reference"),
         ]
         .into_iter()
         .filter(|(wrong, _)| *wrong > 0)
@@ -99,7 +99,7 @@ pub(super) fn normals(count: usize, stream: u32) -> Vec<f32> {
 ///
 /// # Errors
 /// The device gave no result.
-pub fn probe<R: Runtime>(client: &ComputeClient<R>) -> Result<Report, ReadError> {
+pub fn probe<R: Runtime>(client: &ComputeClient<R>) -> Result<Report, DeviceFailure> {
     let values = operands();
     let [a, b, c] = values.each_ref().map(|values| client.create_from_slice(bytemuck::cast_slice(values)));
     let results = client.empty(4 * CASES * size_of::<f32>());
@@ -136,12 +136,68 @@ pub fn probe<R: Runtime>(client: &ComputeClient<R>) -> Result<Report, ReadError>
         square_root: wrong(2, &|a, _, _| a.sqrt()),
         multiplication: wrong(3, &|a, b, _| a * b),
         integers: (0..CASES).filter(|&i| words[i] != high(a[i].to_bits())).count(),
+        elementary: if fma_not_fused == 0 {
+            wrong_elementary::<R, Fused>(client)?
+        } else {
+            wrong_elementary::<R, Unfused>(client)?
+        },
         product: wrong_products(client, fma_not_fused == 0)?,
     })
 }
 
+#[cube(launch_unchecked)]
+pub(super) fn elementary_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize, zero: u32) {
+    if ABSOLUTE_POS < n {
+        y[ABSOLUTE_POS] = elementary::exp(x[ABSOLUTE_POS], zero);
+        y[n + ABSOLUTE_POS] = elementary::sigmoid(x[ABSOLUTE_POS], zero);
+        y[2 * n + ABSOLUTE_POS] = elementary::ln_of_normal(x[ABSOLUTE_POS], zero);
+    }
+}
+
+/// Inputs for which `exp`, `sigmoid` or `ln` has other bits than the scalar reference with the device's own kind of `fma`.
+fn wrong_elementary<R: Runtime, F: Fma>(client: &ComputeClient<R>) -> Result<usize, DeviceFailure> {
+    // Every exponent, with bits from all over the mantissa; ordinary numbers; and the edges.
+    let mut x: Vec<f32> = (0..=u32::MAX).step_by(65_521).map(f32::from_bits).collect();
+    x.extend(normals(1000, 1).iter().flat_map(|v| [*v, 40.0 * v]));
+    x.extend([
+        0.0,
+        -0.0,
+        1.0,
+        -104.0,
+        -103.97,
+        88.72,
+        88.73,
+        89.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MIN_POSITIVE,
+    ]);
+    let n = x.len();
+    let (input, output) = (upload(client, &x), room(client, 3 * n));
+    // SAFETY: the buffers have one and three values for each of `n`.
+    unsafe {
+        elementary_kernel::launch_unchecked::<R>(
+            client,
+            cubes(n, UNITS as usize),
+            CubeDim::new_1d(UNITS),
+            argument(&input),
+            argument(&output),
+            n,
+            elementary::ZERO,
+        );
+    }
+    let got: Vec<f32> = read(client, output)?;
+    let same = |got: f32, want: f32| got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
+    let right = |i: usize, x: f32| {
+        // `ln` is for normal numbers, or what is none at all.
+        let ln = !(x >= f32::MIN_POSITIVE || x.is_nan()) || same(got[2 * n + i], ln::<F>(x));
+        ln && same(got[i], exp_one::<F>(x)) && same(got[n + i], sigmoid_one::<F>(x))
+    };
+    Ok(x.iter().enumerate().filter(|(i, x)| !right(*i, **x)).count())
+}
+
 /// Outputs of a ragged product that differ from the scalar reference with the device's own kind of `fma`.
-fn wrong_products<R: Runtime>(client: &ComputeClient<R>, fused: bool) -> Result<usize, ReadError> {
+fn wrong_products<R: Runtime>(client: &ComputeClient<R>, fused: bool) -> Result<usize, DeviceFailure> {
     let (tokens, inputs, outputs) = (67, 53, 71);
     let (x, w) = (normals(tokens * inputs, 1), normals(outputs * inputs, 2));
     let got = product_of(client, &x, &w, Shape::linear(tokens, inputs, outputs))?;

@@ -51,6 +51,8 @@ pub fn prefetch(p: *const f32) {
 
 /// `WIDTH` f32 values on which each operation acts lane by lane.
 pub trait Lanes: Copy + Send + Sync + 'static {
+    /// The `fma` of one lane by itself.
+    type Fma: Fma;
     /// Number of values.
     const WIDTH: usize;
     /// Rows of a product's register tile: with two vectors a row, as many as the registers hold.
@@ -128,6 +130,7 @@ impl<F: Fma> One<F> {
 }
 
 impl<F: Fma> Lanes for One<F> {
+    type Fma = F;
     const WIDTH: usize = 1;
     const TILE_ROWS: usize = 4;
 
@@ -202,6 +205,7 @@ impl Portable {
 }
 
 impl Lanes for Portable {
+    type Fma = Fused;
     const WIDTH: usize = 8;
     const TILE_ROWS: usize = 6;
 

@@ -18,6 +18,7 @@ macro_rules! lanes {
         // SAFETY (all blocks below): the intrinsics need the CPU feature that `crate::cpu::dispatch` detects
         // before any value of this type is made; loads and stores are unaligned and bounded by the caller.
         impl Lanes for $name {
+            type Fma = super::Fused;
             const WIDTH: usize = $width;
             const TILE_ROWS: usize = $rows;
 

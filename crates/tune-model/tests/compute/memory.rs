@@ -28,7 +28,7 @@ fn rank_8() -> LoraSpec {
 /// One micro-batch a step, every token supervised, weights in f32.
 fn workload(config: &ModelConfig, tokens: u64, rows: u64) -> Workload {
     let weights = 4 * parameters(config);
-    Workload { weights, tokens, targets: tokens, micro_rows: 1, rows, checkpointing: false }
+    Workload { weights, tokens, targets: tokens, micro_rows: 1, rows, checkpointing: false, on_gpu: false }
 }
 
 fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, tokens: u64, rows: u64) -> MemoryEstimate {

@@ -8,14 +8,16 @@ use super::error::RecipeError;
 use super::{Recipe, yaml};
 
 /// Keys of [`Recipe`] that say how a computation is executed, not what it is.
-const EXECUTION: [&str; 8] = [
+const EXECUTION: [&str; 10] = [
     "base_model",
+    "device",
     "eval_samples_shown",
     "gradient_accumulation_steps",
     "gradient_checkpointing",
     "keep_quantized",
     "logging_steps",
     "micro_batch_size",
+    "micro_batch_size_auto",
     "output_dir",
 ];
 
@@ -71,12 +73,14 @@ pub fn from_claimed_in_place(claimed: &Value) -> Result<Recipe, RecipeError> {
     let name = members.get("base_model_name").cloned().unwrap_or(Value::Null);
     let execution = BTreeMap::from([
         ("base_model", name),
+        ("device", json!("auto")),
         ("eval_samples_shown", json!(0)),
         ("gradient_accumulation_steps", rows),
         ("gradient_checkpointing", json!(false)),
         ("keep_quantized", json!(false)),
         ("logging_steps", json!(1)),
         ("micro_batch_size", json!(1)),
+        ("micro_batch_size_auto", json!(false)),
         ("output_dir", json!("")),
         ("seed", json!(seed)),
     ]);

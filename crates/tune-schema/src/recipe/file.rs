@@ -50,8 +50,9 @@ pub struct RecipeFile {
     pub chat_template: Option<ChatTemplateName>,
     /// A chat template written out, in place of `chat_template`.
     pub chat_template_jinja: Option<String>,
-    /// Rows computed at a time: costs memory, does not change the result. Default: 1.
-    pub micro_batch_size: Option<u32>,
+    /// Rows computed at a time: costs memory, does not change the result. `auto` takes as many of the
+    /// `gradient_accumulation_steps` rows of a step as the device's memory holds. Default: 1.
+    pub micro_batch_size: Option<MicroBatchSize>,
     /// Micro-batches of an optimizer step; `micro_batch_size` times this is the number of rows of a step. Default: 1.
     pub gradient_accumulation_steps: Option<u32>,
     /// Keep only the input of each block and compute the rest again for the backward pass: about a quarter more time, much
@@ -98,6 +99,9 @@ pub struct RecipeFile {
     pub eval_samples_shown: Option<u32>,
     /// Write a checkpoint every so many steps; a verifier re-computes from one to the next. Default: 50.
     pub save_steps: Option<u64>,
+    /// Where to compute: `cpu`, `cuda`, `cuda:1`, `wgpu`, or `auto`, which is a CUDA device that may compute the recipe's
+    /// numerics, else the CPU. Does not change the result. Default: auto.
+    pub device: Option<crate::DeviceChoice>,
     /// The run folder. Default: `runs/` and the recipe's name, in the current folder.
     pub output_dir: Option<String>,
     /// The arithmetic: `exact-f32/1`. Default: exact-f32/1.
@@ -147,6 +151,24 @@ pub struct DatasetFile {
     pub weight: Option<f64>,
     /// The digest the file must have.
     pub sha256: Option<crate::Digest>,
+}
+
+/// Rows computed at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a whole number from 0 to 2^32 - 1, or `auto`")]
+pub enum MicroBatchSize {
+    /// So many.
+    Rows(u32),
+    /// As many as fit.
+    Named(Auto),
+}
+
+/// The literal `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Auto {
+    /// `auto`
+    #[serde(rename = "auto")]
+    Auto,
 }
 
 /// Where the chat template comes from.

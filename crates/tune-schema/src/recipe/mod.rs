@@ -258,6 +258,8 @@ pub struct Recipe {
     pub train_on_inputs: bool,
     pub chat_template: Option<String>,
     pub micro_batch_size: u32,
+    /// Whether `micro_batch_size` is to be chosen by the memory of the device; it is 1 until then.
+    pub micro_batch_size_auto: bool,
     pub gradient_accumulation_steps: u32,
     pub gradient_checkpointing: bool,
     pub keep_quantized: bool,
@@ -280,6 +282,7 @@ pub struct Recipe {
     pub eval_max_new_tokens: u32,
     pub eval_samples_shown: u32,
     pub save_steps: u64,
+    pub device: crate::DeviceChoice,
     pub output_dir: String,
     pub numerics: Numerics,
     pub provenance: BTreeMap<String, SourceProvenance>,
@@ -292,6 +295,17 @@ impl Recipe {
     #[must_use]
     pub fn rows_per_step(&self) -> u64 {
         u64::from(self.micro_batch_size) * u64::from(self.gradient_accumulation_steps)
+    }
+
+    /// Splits the rows of a step into micro-batches of `rows`, which must divide them. Which rows a step has stays as it is.
+    ///
+    /// # Panics
+    /// If `rows` does not divide the rows of a step.
+    pub fn split_into(&mut self, rows: u32) {
+        let all = self.rows_per_step();
+        assert!(rows > 0 && all.is_multiple_of(u64::from(rows)), "micro-batches of equal size");
+        let batches = u32::try_from(all / u64::from(rows)).expect("rows of a step are at most 2^32 micro-batches");
+        (self.micro_batch_size, self.gradient_accumulation_steps) = (rows, batches);
     }
 
     /// The factor on the LoRA branch: `alpha / r`, or `alpha / sqrt(r)` with rsLoRA, rounded once to f32.

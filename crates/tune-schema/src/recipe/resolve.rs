@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{ChatTemplateName, DatasetFile, RecipeFile, SeedText};
+use super::file::{Auto, ChatTemplateName, DatasetFile, MicroBatchSize, RecipeFile, SeedText};
 use super::load::nearest;
 use super::{
     Adapter, AllLinear, Dataset, DatasetType, ExcessLengthStrategy, LrScheduler, Numerics, Optimizer, Recipe,
@@ -66,7 +66,11 @@ pub(super) fn resolve(file: RecipeFile, names: &BTreeMap<String, String>, stem: 
         excess_length_strategy: file.excess_length_strategy.unwrap_or(ExcessLengthStrategy::Raise),
         sample_packing: file.sample_packing.unwrap_or(true),
         train_on_inputs: file.train_on_inputs.unwrap_or(false),
-        micro_batch_size: file.micro_batch_size.unwrap_or(1),
+        micro_batch_size: match file.micro_batch_size {
+            Some(MicroBatchSize::Rows(rows)) => rows,
+            Some(MicroBatchSize::Named(Auto::Auto)) | None => 1,
+        },
+        micro_batch_size_auto: matches!(file.micro_batch_size, Some(MicroBatchSize::Named(_))),
         gradient_accumulation_steps: file.gradient_accumulation_steps.unwrap_or(1),
         gradient_checkpointing: file.gradient_checkpointing.unwrap_or(false),
         keep_quantized: file.keep_quantized.unwrap_or(false),
@@ -88,6 +92,7 @@ pub(super) fn resolve(file: RecipeFile, names: &BTreeMap<String, String>, stem: 
         eval_max_new_tokens: file.eval_max_new_tokens.unwrap_or(64),
         eval_samples_shown: file.eval_samples_shown.unwrap_or(3),
         save_steps: file.save_steps.unwrap_or(50),
+        device: file.device.unwrap_or_default(),
         output_dir: file.output_dir.unwrap_or_else(|| format!("runs/{stem}")),
         numerics: file.numerics.map_or(Numerics::ExactF32V1, |_| Numerics::ExactF32V1),
         provenance: file.provenance.unwrap_or_default(),

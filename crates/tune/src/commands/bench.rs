@@ -2,16 +2,19 @@
 
 use std::process::ExitCode;
 
-use burn_flex::{Flex, FlexDevice};
 use tune_train::bench::Measurement;
 
-use super::open;
-use crate::cli::BenchOptions;
+use super::device::on_device;
+use super::{bench_gpu, open};
+use crate::cli::{BenchOptions, RecipeOptions};
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &BenchOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    let job = open::job(&options.recipe, printer)?;
-    let measurement = tune_train::bench::bench::<Flex>(&job, &FlexDevice, options.steps, printer)?;
+    let Some(recipe) = options.recipe.clone() else { return bench_gpu::execute(options, printer) };
+    let recipe = RecipeOptions { recipe, overrides: options.overrides.clone(), source: options.source.clone() };
+    let (job, opened) = open::job_on_device(&recipe, printer)?;
+    let steps = options.steps;
+    let measurement = on_device!(&opened, B, device => tune_train::bench::bench::<B>(&job, device, steps, printer))?;
     printer.clear();
     if options.json {
         printer.result(&serde_json::to_string_pretty(&measurement)?);

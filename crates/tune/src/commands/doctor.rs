@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use tune_kernels::cpu::Level;
-use tune_kernels::cube::device::{Cuda, Probed, cuda, probe_all};
+use tune_kernels::cube::device::{Cuda, Found, cuda, reasons, wgpu_adapters};
+use tune_kernels::cube::{CudaRuntime, Runtime, WgpuRuntime};
 
 use crate::cli::DoctorOptions;
 use crate::printer::Printer;
@@ -12,9 +13,12 @@ use crate::printer::Printer;
 /// A device, and what it may do.
 #[derive(Serialize)]
 struct Device {
+    /// As a recipe names it.
     device: String,
     name: String,
     driver: String,
+    /// Bytes, where the driver says.
+    memory: Option<u64>,
     /// Numerics profiles that the device computes as they ask.
     profiles: Vec<&'static str>,
     /// Why `exact-f32/1` is not among them.
@@ -25,31 +29,42 @@ struct Device {
 const PROFILE: &str = "exact-f32/1";
 
 impl Device {
-    fn new(device: String, name: String, driver: String, reasons: Vec<String>) -> Self {
-        let profiles = if reasons.is_empty() { vec![PROFILE] } else { Vec::new() };
-        Self { device, name, driver, profiles, reasons }
+    fn cpu() -> Self {
+        let name = format!("{} vectors, {} threads", Level::current().name(), rayon::current_num_threads());
+        let (driver, profiles) = (String::new(), vec![PROFILE]);
+        Self { device: "cpu".to_owned(), name, driver, memory: None, profiles, reasons: Vec::new() }
     }
-}
 
-impl From<Probed> for Device {
-    fn from(probed: Probed) -> Self {
-        let reasons = probed.report.map_or_else(|error| vec![error.to_string()], |report| report.reasons());
-        Self::new(probed.device, probed.name, probed.driver, reasons)
+    /// Probes a device.
+    fn probed<R: Runtime>(found: &Found<R::Device>) -> Self {
+        let reasons = reasons::<R>(found);
+        Self {
+            device: found.choice.to_string(),
+            name: found.name.clone(),
+            driver: found.driver.clone(),
+            memory: found.memory,
+            profiles: if reasons.is_empty() { vec![PROFILE] } else { Vec::new() },
+            reasons,
+        }
     }
 }
 
 pub(crate) fn execute(options: &DoctorOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    let threads = format!("{} vectors, {} threads", Level::current().name(), rayon::current_num_threads());
     let found = cuda();
-    let mut devices = vec![Device::new("cpu".to_owned(), threads, String::new(), Vec::new())];
-    devices.extend(probe_all(found).into_iter().map(Device::from));
+    let mut devices = vec![Device::cpu()];
+    if let Cuda::Devices(found) = &found {
+        devices.extend(found.iter().map(Device::probed::<CudaRuntime>));
+    }
+    devices.extend(wgpu_adapters().iter().map(Device::probed::<WgpuRuntime>));
     if options.json {
         printer.result(&serde_json::to_string_pretty(&devices)?);
         return Ok(ExitCode::SUCCESS);
     }
     for device in &devices {
-        let driver = if device.driver.is_empty() { String::new() } else { format!(", {}", device.driver) };
-        printer.result(&format!("{:<8}{}{driver}", device.device, device.name));
+        let memory = device.memory.map(gigabytes).unwrap_or_default();
+        let facts = [&device.name, &device.driver, &memory];
+        let facts: Vec<&str> = facts.into_iter().map(String::as_str).filter(|fact| !fact.is_empty()).collect();
+        printer.result(&format!("{:<8}{}", device.device, facts.join(", ")));
         for profile in &device.profiles {
             printer.result(&format!("        {profile}: yes"));
         }
@@ -62,6 +77,10 @@ pub(crate) fn execute(options: &DoctorOptions, printer: &mut Printer) -> anyhow:
         Cuda::NoCompiler => printer.result("cuda    a driver, but not the library NVRTC, which compiles kernels"),
         Cuda::Devices(_) => {}
     }
-    printer.result("Training runs on the CPU; on GPUs the probe is all there is so far.");
     Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size for people")]
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }

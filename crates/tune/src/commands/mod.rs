@@ -1,7 +1,9 @@
 //! One file a command: arguments to options, one library call, printed result.
 
 pub(crate) mod bench;
+pub(crate) mod bench_gpu;
 pub(crate) mod data;
+pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod lock;
 pub(crate) mod open;

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use tune_kernels::cube::device::Opened;
 use tune_schema::recipe::{self, Loaded};
 use tune_source::{LockMode, Options};
-use tune_train::{Job, JobOptions};
+use tune_train::{DeviceFacts, Job, JobOptions};
 
+use super::device::select;
 use crate::cli::{RecipeOptions, SourceOptions};
 use crate::printer::Printer;
 
@@ -52,9 +54,21 @@ pub(crate) fn source_options(options: &SourceOptions) -> Options {
 
 /// Opens the job that the arguments name.
 pub(crate) fn job(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Result<Job> {
-    let Read { text, loaded } = read(&options.recipe, &options.overrides, printer)?;
+    let read = read(&options.recipe, &options.overrides, printer)?;
+    open(options, read, DeviceFacts::default(), printer)
+}
+
+/// Opens the job that the arguments name, and before it the device that the recipe names.
+pub(crate) fn job_on_device(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Result<(Job, Opened)> {
+    let read = read(&options.recipe, &options.overrides, printer)?;
+    let (opened, device) = select(read.loaded.recipe.device)?;
+    Ok((open(options, read, device, printer)?, opened))
+}
+
+fn open(options: &RecipeOptions, read: Read, device: DeviceFacts, printer: &mut Printer) -> anyhow::Result<Job> {
+    let Read { text, loaded } = read;
     printer.log_every(loaded.recipe.logging_steps);
-    let job_options = JobOptions { source: source_options(&options.source), ..JobOptions::default() };
+    let job_options = JobOptions { source: source_options(&options.source), device, ..JobOptions::default() };
     Ok(Job::open(&options.recipe, text, loaded, &job_options, printer)?)
 }
 

@@ -2,16 +2,14 @@
 
 use std::process::ExitCode;
 
-use tune_model::Workload;
 use tune_train::Job;
-use tune_train::trainer::{kept_weights, lora_spec};
 
 use super::open;
 use crate::cli::RecipeOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    let job = open::job(options, printer)?;
+    let (job, _) = open::job_on_device(options, printer)?;
     for (name, value) in rows(&job)? {
         printer.result(&format!("{name:<22}{value}"));
     }
@@ -22,31 +20,14 @@ pub(crate) fn execute(options: &RecipeOptions, printer: &mut Printer) -> anyhow:
 fn rows(job: &Job) -> anyhow::Result<Vec<(&'static str, String)>> {
     let (recipe, prepared) = (&job.recipe, &job.prepared);
     let (mut tokens, mut supervised) = (0_u64, 0_u64);
-    // Tokens and targets of the micro-batch at hand, and the most of any.
-    let (mut batch, mut most) = ([0_u64; 2], [0_u64; 2]);
-    let micro = u64::from(recipe.micro_batch_size);
     let stream = &prepared.train;
     for index in 0..stream.len() {
         let row = stream.row(index)?;
         tokens += row.input_ids.len() as u64;
-        let targets = row.labels.iter().filter(|label| **label >= 0).count() as u64;
-        supervised += targets;
-        if index.is_multiple_of(micro) || index.is_multiple_of(recipe.rows_per_step()) {
-            batch = [0, 0];
-        }
-        batch = [batch[0] + row.input_ids.len() as u64, batch[1] + targets];
-        most = [most[0].max(batch[0]), most[1].max(batch[1])];
+        supervised += row.labels.iter().filter(|label| **label >= 0).count() as u64;
     }
     let facts = &prepared.facts;
-    let workload = Workload {
-        weights: job.base.bytes_in_memory(kept_weights(recipe)),
-        tokens: most[0],
-        targets: most[1],
-        micro_rows: micro.min(stream.len()),
-        rows: recipe.rows_per_step(),
-        checkpointing: recipe.gradient_checkpointing,
-    };
-    let estimate = tune_model::estimate(&job.base.config, lora_spec(recipe).as_ref(), workload);
+    let estimate = tune_train::memory::estimate(job, recipe.micro_batch_size)?;
     let trainable = if job.inputs.adapted_modules.is_empty() {
         "all weights".to_owned()
     } else {
@@ -72,7 +53,7 @@ fn rows(job: &Job) -> anyhow::Result<Vec<(&'static str, String)>> {
             ),
         ),
         ("stream", facts.digest.to_string()),
-        ("memory (estimate)", format!("{:.2} GB", estimate.total as f64 / 1e9)),
+        ("memory (estimate)", format!("{:.2} GB on `{}`", estimate.total as f64 / 1e9, job.device.backend)),
         ("licences", licences(job)),
     ])
 }

@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use burn_flex::{Flex, FlexDevice};
 use tune_train::{RunFolder, RunOutcome};
 
+use super::device::on_device;
 use super::open;
 use crate::cli::RecipeOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    let job = open::job(options, printer)?;
+    let (job, opened) = open::job_on_device(options, printer)?;
     let folder = RunFolder::new(open::output_dir(&job));
-    let outcome = tune_train::run::<Flex>(&job, &folder, &FlexDevice, printer)?;
+    let outcome = on_device!(&opened, B, device => tune_train::run::<B>(&job, &folder, device, printer))?;
     printer.clear();
     summary(&job.recipe, &folder, &outcome, printer);
     Ok(ExitCode::SUCCESS)

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use burn_flex::{Flex, FlexDevice};
 use tune_train::JobOptions;
 use tune_verify::verdict::Conclusion;
 use tune_verify::{Level, Outcome, Verdict};
 
+use super::device::{on_device, select};
 use crate::cli::{LevelName, VerifyOptions};
 use crate::printer::Printer;
 
@@ -23,6 +23,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
     }
     let source =
         tune_source::Options { mode: tune_source::LockMode::Locked, offline: options.offline, ..Default::default() };
+    let (opened, device) = select(options.device)?;
     let library = tune_verify::VerifyOptions {
         level: match options.level {
             LevelName::Files => Level::Files,
@@ -32,10 +33,11 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         },
         segments: options.segments,
         seed: options.seed,
-        job: JobOptions { source, locations },
+        job: JobOptions { source, locations, device },
     };
     printer.log_every(50);
-    let verdict = tune_verify::verify::<Flex>(&options.target, &library, &FlexDevice, printer)?;
+    let target = &options.target;
+    let verdict = on_device!(&opened, B, device => tune_verify::verify::<B>(target, &library, device, printer))?;
     printer.clear();
     if options.json {
         printer.result(&serde_json::to_string_pretty(&verdict)?);

@@ -1,10 +1,12 @@
-//! Speed of a recipe's training steps on this machine, and where their time goes: `tune bench`.
+//! Speed of a recipe's training steps on this machine, and where their time goes: `tune bench`; and [`device`], for a
+//! device by itself: `tune bench --gpu`.
+
+pub mod device;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tune_kernels::KernelBackend;
-use tune_kernels::cpu::{Level, peak};
 use tune_kernels::profile::{self, Operation};
 use tune_schema::recipe::Adapter;
 
@@ -73,11 +75,16 @@ pub fn bench<B: KernelBackend>(
         }
     }
     let operations = profile::stop();
-    Ok(summary(job, measured, &operations))
+    Ok(summary(job, measured, &operations, peak_flops::<B>(device)))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn summary(job: &Job, steps: Vec<StepTime>, operations: &BTreeMap<Operation, std::time::Duration>) -> Measurement {
+fn summary(
+    job: &Job,
+    steps: Vec<StepTime>,
+    operations: &BTreeMap<Operation, std::time::Duration>,
+    peak_flops: f64,
+) -> Measurement {
     let seconds: f64 = steps.iter().map(|step| step.seconds).sum();
     let each = |seconds: f64| seconds / steps.len() as f64;
     let mut seconds_by_operation: BTreeMap<String, f64> =
@@ -93,21 +100,27 @@ fn summary(job: &Job, steps: Vec<StepTime>, operations: &BTreeMap<Operation, std
         tokens_per_second: per_second(|step| step.tokens),
         supervised_tokens_per_second: per_second(|step| step.supervised_tokens),
         seconds_by_operation,
-        peak_flops: peak_flops(),
+        peak_flops,
         weight_product_flops: flops / seconds,
         peak_rss_bytes: peak_rss_bytes(),
-        machine: machine(),
+        machine: machine(&job.device),
         steps,
     }
 }
 
-/// The best of several short measurements: whatever disturbs one makes it slower.
-fn peak_flops() -> f64 {
-    let once = || {
+/// Multiply-adds a second on registers alone, in floating-point operations: rounds are doubled until they take long enough
+/// to be timed, then the best of several counts, for whatever disturbs one makes it slower.
+fn peak_flops<B: KernelBackend>(device: &B::Device) -> f64 {
+    let once = |rounds: u64| {
         let clock = Stopwatch::start();
-        peak::multiply_adds(Level::current(), 1 << 24) / clock.seconds()
+        let operations = B::multiply_adds(device, rounds);
+        (operations, clock.seconds())
     };
-    (0..5).map(|_| once()).fold(0.0, f64::max)
+    let mut rounds = 1 << 6;
+    while once(rounds).1 < 0.02 && rounds < 1 << 30 {
+        rounds *= 2;
+    }
+    (0..5).map(|_| once(rounds)).map(|(operations, seconds)| operations / seconds).fold(0.0, f64::max)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

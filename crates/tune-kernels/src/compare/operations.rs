@@ -1,0 +1,274 @@
+//! The groups of operations, each on one random shape.
+
+use burn_backend::TensorData;
+use burn_tensor::Tensor;
+
+use super::{Check, Random, sum};
+use crate::KernelBackend;
+use crate::backend::{Gradients, InputGradient, Layer, LoraBranch, Target, Weight};
+use crate::encoding::Encoding;
+use crate::layout::{Rows, Span};
+use crate::philox::StreamKey;
+use crate::reference::{self, Fma};
+use crate::shapes::{AdamW, Dropout, Heads};
+
+fn tensor<B: KernelBackend, const D: usize>(values: &[f32], shape: [usize; D], device: &B::Device) -> Tensor<B, D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+fn host<B: KernelBackend, const D: usize>(tensor: &Tensor<B, D>) -> Vec<f32> {
+    tensor.to_data().to_vec().expect("tensors of the contract are f32")
+}
+
+pub(super) fn products<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(100 + case);
+    let (mut tokens, mut inputs, mut outputs) = (random.size(), random.size(), random.size());
+    // Now and then enough outputs for larger squares of them.
+    match case % 8 {
+        1 => inputs *= 13,
+        3 => (tokens, outputs) = (tokens + 400, outputs + 500),
+        5 => (tokens, outputs, inputs) = (tokens + 830, outputs + 900, 1 + inputs % 20),
+        _ => {}
+    }
+    let what = format!("{tokens}×{inputs}×{outputs}");
+    let (x, w) = (random.values(tokens * inputs), random.values(outputs * inputs));
+    let (dy, bias) = (random.values(tokens * outputs), random.values(outputs));
+    let (onto_y, onto_dx) = (random.values(tokens * outputs), random.values(tokens * inputs));
+    let rows = if case.is_multiple_of(2) {
+        random.rows(tokens)
+    } else {
+        Rows { ranges: std::iter::once(0..tokens).collect(), first: 0 }
+    };
+    let [tx, tdx] = [&x, &onto_dx].map(|values| tensor(values, [tokens, inputs], device));
+    let [tdy, ty] = [&dy, &onto_y].map(|values| tensor(values, [tokens, outputs], device));
+    let weight = Weight::Values(tensor(&w, [outputs, inputs], device));
+    let tbias = tensor(&bias, [outputs], device);
+    let layer = |bias| Layer { weight: &weight, bias, branch: None };
+    let y = reference::linear::<F>(&x, &w, Some(&bias), inputs, outputs);
+    let got = B::linears(&tx, &[layer(Some(&tbias)), layer(None)], Some(&ty), &rows);
+    check.same(&format!("linear onto {what}"), &host(&got[0].y), &sum(&onto_y, &y));
+    let y = reference::linear::<F>(&x, &w, None, inputs, outputs);
+    check.same(&format!("linear {what}"), &host(&got[1].y), &y);
+    let dx = reference::linear_input_gradient::<F>(&dy, &w, inputs, outputs);
+    let got = B::linear_input_gradient(&tdy, &weight, None);
+    check.same(&format!("input gradient {what}"), &host(&got), &dx);
+    let got = B::linear_input_gradient(&tdy, &weight, Some(&tdx));
+    check.same(&format!("input gradient onto {what}"), &host(&got), &sum(&onto_dx, &dx));
+    let of_weight = B::linear_weight_gradient(&tdy, &tx, &rows);
+    let of_bias = B::bias_gradient(&tdy, &rows);
+    for ((row, dw), db) in rows.ranges.iter().zip(of_weight).zip(of_bias) {
+        let want = reference::linear_weight_gradient::<F>(&dy, &x, inputs, outputs, row);
+        check.same(&format!("weight gradient {what}"), &host(&dw), &want);
+        let mut want = vec![0.0; outputs];
+        row.clone().for_each(|t| want = sum(&want, &dy[t * outputs..][..outputs]));
+        check.same(&format!("bias gradient {what}"), &host(&db), &want);
+    }
+}
+
+pub(super) fn lora<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(10_000 + case);
+    let (tokens, inputs, outputs) = (random.size(), random.size(), random.size());
+    let rank = 1 + random.word() as usize % if case.is_multiple_of(5) { 70 } else { 17 };
+    let (x, w, dy) = (random.values(tokens * inputs), random.values(outputs * inputs), random.values(tokens * outputs));
+    let (a, b) = (random.values(rank * inputs), random.values(outputs * rank));
+    let bias = case.is_multiple_of(3).then(|| random.values(outputs));
+    let (onto_y, onto_dx) = (random.values(tokens * outputs), random.values(tokens * inputs));
+    let rows = random.rows(tokens);
+    let dropout = case.is_multiple_of(2).then(|| Dropout::new(StreamKey([5, 6]), case, 0.3));
+    let sizes = [inputs, outputs, rank];
+    let (y, h) = reference::linear_lora::<F>(&x, &w, bias.as_deref(), &a, &b, 1.7, dropout, sizes, &rows);
+    let (dx, gradients) = reference::linear_lora_backward::<F>(&dy, &x, &h, &w, &a, &b, 1.7, dropout, sizes, &rows);
+    let weight = Weight::Values(tensor(&w, [outputs, inputs], device));
+    let bias = bias.map(|bias| tensor(&bias, [outputs], device));
+    let (a, b) = (tensor(&a, [rank, inputs], device), tensor(&b, [outputs, rank], device));
+    let branch = Some(LoraBranch { a, b, scale: 1.7, dropout });
+    let layer = Layer { weight: &weight, bias: bias.as_ref(), branch };
+    let [tx, tdx] = [&x, &onto_dx].map(|values| tensor(values, [tokens, inputs], device));
+    let [tdy, ty] = [&dy, &onto_y].map(|values| tensor(values, [tokens, outputs], device));
+    let th = tensor(&h, [tokens, rank], device);
+    let got = B::linears(&tx, &[layer.clone(), layer.clone()], Some(&ty), &rows);
+    check.same("lora y onto", &host(&got[0].y), &sum(&onto_y, &y));
+    check.same("lora y", &host(&got[1].y), &y);
+    check.same("lora h", &host(got[1].h.as_ref().expect("a branch")), &h);
+    let plus = sum(&onto_dx, &dx);
+    for (input, want) in
+        [(InputGradient::Alone, Some(&dx)), (InputGradient::Plus(&tdx), Some(&plus)), (InputGradient::None, None)]
+    {
+        let (got_dx, got) = B::linear_lora_backward(&tdy, &tx, &th, &layer, &rows, input);
+        check.there("lora dx", got_dx.is_some(), want.is_some());
+        if let (Some(got), Some(want)) = (got_dx, want) {
+            check.same("lora dx", &host(&got), want);
+        }
+        for (got, (a, b)) in got.iter().zip(&gradients) {
+            check.same("lora dA", &host(&got.a), a);
+            check.same("lora dB", &host(&got.b), b);
+        }
+    }
+}
+
+pub(super) fn stored_weights<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(60_000 + case);
+    let encoding = Encoding::ALL[case as usize % Encoding::ALL.len()];
+    let block = encoding.block_values();
+    let (tokens, outputs) = (random.size(), random.size());
+    let inputs = if block == 1 { random.size() } else { block * (1 + random.word() as usize % 3) };
+    let (stored, w) = random.stored(encoding, [outputs, inputs]);
+    let weight = Weight::Stored(B::stored(stored, device));
+    let what = format!("{encoding:?} {tokens}×{inputs}×{outputs}");
+    let x = random.values(tokens * inputs);
+    let ids: Vec<u32> = (0..5).map(|_| random.word() % outputs as u32).collect();
+    let rows: Vec<f32> = ids.iter().flat_map(|id| w[*id as usize * inputs..][..inputs].to_vec()).collect();
+    check.same(&format!("embedding {what}"), &host(&<B as KernelBackend>::embedding(&weight, &ids)), &rows);
+    let layer = Layer { weight: &weight, bias: None, branch: None };
+    let y = B::linears(&tensor(&x, [tokens, inputs], device), &[layer], None, &Rows::default());
+    check.same(&what, &host(&y[0].y), &reference::linear::<F>(&x, &w, None, inputs, outputs));
+}
+
+pub(super) fn normalisation<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(20_000 + case);
+    let (tokens, features) = (random.size(), random.size());
+    let n = tokens * features;
+    let (x, dy, w) = (random.values(n), random.values(n), random.values(features));
+    let rows = random.rows(tokens);
+    let (y, roots) = reference::rms_norm::<F>(&x, &w, 1e-5);
+    let dx = reference::rms_norm_input_gradient::<F>(&dy, &x, &w, &roots);
+    let [tx, tdy] = [&x, &dy].map(|values| tensor(values, [tokens, features], device));
+    let (tw, troots) = (tensor(&w, [features], device), tensor(&roots, [tokens], device));
+    let (got, got_roots) = B::rms_norm(&tx, &tw, 1e-5);
+    check.same("rms_norm", &host(&got), &y);
+    check.same("rms_norm roots", &host(&got_roots), &roots);
+    check.same("rms_norm dx", &host(&B::rms_norm_input_gradient(&tdy, &tx, &tw, &troots, None)), &dx);
+    let onto = B::rms_norm_input_gradient(&tdy, &tx, &tw, &troots, Some(&tdy));
+    check.same("rms_norm dx with a residual", &host(&onto), &sum(&dy, &dx));
+    let dw = B::rms_norm_weight_gradient(&tdy, &tx, &troots, &rows);
+    for (row, dw) in rows.ranges.iter().zip(dw) {
+        check.same(
+            "rms_norm dw",
+            &host(&dw),
+            &reference::rms_norm_weight_gradient::<F>(&dy, &x, &roots, features, row),
+        );
+    }
+    let sums = B::row_sums_of_squares(&tx);
+    check.same("sums of squares", &sums, &reference::row_sums_of_squares::<F>(&x, features));
+}
+
+pub(super) fn elementwise<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(25_000 + case);
+    let (tokens, half, heads) = (random.size(), 1 + random.size() / 3, 1 + case as usize % 3);
+    let features = heads * 2 * half;
+    let n = tokens * features;
+    // Gates of every size, so that the exponential meets both of its ends.
+    let gate: Vec<f32> = random.values(n).iter().map(|v| v * [1.0, 30.0, 100.0][case as usize % 3]).collect();
+    let (up, dy) = (random.values(n), random.values(n));
+    let (cos, sin) = (random.values(50 * half), random.values(50 * half));
+    let positions: Vec<u32> = (0..tokens).map(|_| random.word() % 50).collect();
+    let [tgate, tup, tdy] = [&gate, &up, &dy].map(|values| tensor(values, [tokens, features], device));
+    let [tcos, tsin] = [&cos, &sin].map(|values| tensor(values, [50, half], device));
+    for inverse in [false, true] {
+        let want = reference::rope::<F>(&up, &positions, &cos, &sin, 2 * half, inverse);
+        check.same("rope", &host(&B::rope(&tup, &positions, &tcos, &tsin, inverse)), &want);
+    }
+    check.same("swiglu", &host(&B::swiglu(&tgate, &tup)), &reference::swiglu::<F>(&gate, &up));
+    let (want_gate, want_up) = reference::swiglu_backward::<F>(&dy, &gate, &up);
+    let (got_gate, got_up) = B::swiglu_backward(&tdy, &tgate, &tup);
+    check.same("swiglu dgate", &host(&got_gate), &want_gate);
+    check.same("swiglu dup", &host(&got_up), &want_up);
+    let scalars = AdamW {
+        gradient_factor: 0.013,
+        decay: 0.999,
+        one_minus_beta1: 0.1,
+        beta2: 0.999,
+        one_minus_beta2: 0.001,
+        root_bias_correction2: 0.25,
+        epsilon: 1e-8,
+        step_size: 3e-3,
+    };
+    let squares: Vec<f32> = up.iter().map(|v| v * v).collect();
+    let mut want = [gate.clone(), dy.clone(), squares.clone()];
+    let [p, m, v] = &mut want;
+    reference::adamw::<F>(p, m, v, &up, scalars);
+    let tsquares = tensor(&squares, [tokens, features], device);
+    let got = B::adamw(tgate, tdy, tsquares, &tup, scalars);
+    for (got, want) in got.iter().zip(&want) {
+        check.same("adamw", &host(got), want);
+    }
+}
+
+pub(super) fn attention<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(30_000 + case);
+    let kv_heads = 1 + case as usize % 3;
+    let heads = Heads {
+        heads: kv_heads * (1 + case as usize % 4),
+        kv_heads,
+        head_dim: [2, 16, 30, 64, 74][random.word() as usize % 5],
+    };
+    let tokens = random.size() + if case % 6 == 1 { 64 } else { 0 };
+    // Short segments; one long one of several blocks; or, as with a cache, more keys than queries.
+    let (queries, spans) = match case % 3 {
+        0 => (tokens, random.rows(tokens).ranges.into_iter().map(Span::segment).collect()),
+        1 => (tokens, vec![Span::segment(0..tokens)]),
+        _ => {
+            let queries = 1 + random.word() as usize % tokens;
+            (queries, vec![Span { queries: 0..queries, keys: 0..tokens }])
+        }
+    };
+    let [q_size, k_size] = [queries * heads.heads, tokens * kv_heads].map(|n| n * heads.head_dim);
+    let (q, dy, k, v) = (random.values(q_size), random.values(q_size), random.values(k_size), random.values(k_size));
+    let (o, statistics) = reference::attention::<F>(&q, &k, &v, &spans, heads);
+    let (dq, dk, dv) = reference::attention_backward::<F>(&dy, &q, &k, &v, &o, &statistics, &spans, heads);
+    let (q_shape, k_shape) = ([queries, heads.heads * heads.head_dim], [tokens, kv_heads * heads.head_dim]);
+    let [q, dy, to] = [&q, &dy, &o].map(|values| tensor(values, q_shape, device));
+    let [k, v] = [&k, &v].map(|values| tensor(values, k_shape, device));
+    let tstatistics = tensor(&statistics, [queries, heads.heads * 2], device);
+    let what = format!("{queries} queries, {tokens} keys, {heads:?}");
+    let (got, got_statistics) = <B as KernelBackend>::attention(&q, &k, &v, &spans, heads);
+    check.same(&format!("attention {what}"), &host(&got), &o);
+    check.same(&format!("statistics {what}"), &host(&got_statistics), &statistics);
+    let got = B::attention_backward(&dy, &q, &k, &v, &to, &tstatistics, &spans, heads);
+    check.same(&format!("dq {what}"), &host(&got.0), &dq);
+    check.same(&format!("dk {what}"), &host(&got.1), &dk);
+    check.same(&format!("dv {what}"), &host(&got.2), &dv);
+}
+
+pub(super) fn cross_entropy<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(40_000 + case);
+    let (tokens, features) = (random.size(), random.size());
+    let vocabulary = random.size() + if case.is_multiple_of(4) { 700 } else { 1 };
+    let (x, w) = (random.values(tokens * features), random.values(vocabulary * features));
+    let rows = random.rows(tokens);
+    let mut targets = Vec::new();
+    for position in 0..tokens {
+        if !random.word().is_multiple_of(3) {
+            targets.push(Target { position, label: random.word() % vocabulary as u32 });
+        }
+    }
+    let (losses, d_logits, dx) = reference::cross_entropy::<F>(&x, &w, features, &targets);
+    let gathered: Vec<f32> = targets.iter().flat_map(|t| x[t.position * features..][..features].to_vec()).collect();
+    let tx = tensor(&x, [tokens, features], device);
+    let weight = Weight::Values(tensor(&w, [vocabulary, features], device));
+    for gradients in [Gradients::None, Gradients::Input, Gradients::InputAndWeight] {
+        let got = B::cross_entropy(&tx, &weight, &targets, &rows, gradients);
+        check.same("losses", &got.losses, &losses);
+        check.there("cross_entropy dx", got.input_gradient.is_some(), gradients != Gradients::None);
+        if let Some(got) = got.input_gradient {
+            check.same("cross_entropy dx", &host(&got), &dx);
+        }
+        let weights = gradients == Gradients::InputAndWeight && !rows.ranges.is_empty();
+        check.there("cross_entropy dw", !got.weight_gradients.is_empty(), weights);
+        for (row, dw) in rows.ranges.iter().zip(got.weight_gradients) {
+            let at = |p: usize| targets.partition_point(|t| t.position < p);
+            let range = at(row.start)..at(row.end);
+            let want = reference::linear_weight_gradient::<F>(&d_logits, &gathered, features, vocabulary, &range);
+            check.same("cross_entropy dw", &host(&dw), &want);
+        }
+    }
+    let ids: Vec<u32> = (0..tokens).map(|_| random.word() % vocabulary as u32).collect();
+    let got = B::embedding_gradient(&tx, &ids, vocabulary, &rows);
+    for (row, got) in rows.ranges.iter().zip(got) {
+        check.same(
+            "embedding gradient",
+            &host(&got),
+            &reference::embedding_gradient(&x, &ids, features, vocabulary, row),
+        );
+    }
+}

@@ -1,0 +1,382 @@
+//! The operations on burn's `CubeCL` backend: tensors are unpacked to buffers for the kernels beside this file.
+
+use std::ops::Range;
+
+use burn_backend::{DType, TensorMetadata};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeRuntime};
+use burn_tensor::{Tensor, TensorPrimitive};
+use cubecl::client::ComputeClient;
+use cubecl::server::Handle;
+
+use super::product::{Epilogue, Shape, product};
+use super::{CubeStored, attention, head, linear, pointwise, read, rows};
+use crate::backend::{
+    CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
+};
+use crate::layout::{Rows, Span};
+use crate::shapes::{AdamW, Heads};
+use crate::stored::StoredMatrix;
+
+/// burn's backend on a `CubeCL` runtime.
+pub type Cube<R> = CubeBackend<R, f32, i32, u32>;
+
+/// Training on an NVIDIA GPU.
+pub type Cuda = Cube<cubecl::cuda::CudaRuntime>;
+
+/// Training on a device that wgpu drives.
+pub type Wgpu = Cube<cubecl::wgpu::WgpuRuntime>;
+
+/// A device with its client, from a tensor that lies there.
+struct Place<R: CubeRuntime> {
+    client: ComputeClient<R>,
+    device: R::Device,
+}
+
+impl<R: CubeRuntime> Place<R> {
+    fn of<const D: usize>(tensor: &Tensor<Cube<R>, D>) -> Self {
+        let primitive = tensor.clone().into_primitive().tensor();
+        Self { client: primitive.client, device: primitive.device }
+    }
+
+    /// A buffer as a tensor of `shape`.
+    fn tensor<const D: usize>(&self, buffer: Handle, shape: [usize; D]) -> Tensor<Cube<R>, D> {
+        let (client, device) = (self.client.clone(), self.device.clone());
+        let primitive = CubeTensor::new_contiguous(client, device, shape.into(), buffer, DType::F32);
+        Tensor::from_primitive(TensorPrimitive::Float(primitive))
+    }
+
+    /// A weight's values.
+    fn weight(&self, weight: &Weight<Cube<R>>) -> Handle {
+        match weight {
+            Weight::Values(values) => buffer(values),
+            Weight::Stored(stored) => stored.values(),
+        }
+    }
+
+    /// The buffers of a layer.
+    fn layer(&self, layer: &Layer<'_, Cube<R>>) -> linear::Layer {
+        let [outputs, inputs] = layer.weight.dims();
+        let branch = layer.branch.as_ref().map(|branch| {
+            let rank = branch.a.dims()[0];
+            assert_eq!(([rank, inputs], [outputs, rank]), (branch.a.dims(), branch.b.dims()), "shapes of A and B");
+            linear::Branch {
+                a: buffer(&branch.a),
+                b: buffer(&branch.b),
+                rank,
+                scale: branch.scale,
+                dropout: branch.dropout,
+            }
+        });
+        linear::Layer { weight: self.weight(layer.weight), inputs, outputs, bias: layer.bias.map(buffer), branch }
+    }
+}
+
+/// The contiguous storage of a tensor.
+fn buffer<R: CubeRuntime, const D: usize>(tensor: &Tensor<Cube<R>, D>) -> Handle {
+    let primitive = tensor.clone().into_primitive().tensor();
+    assert_eq!(primitive.dtype(), DType::F32, "tensors of the contract are f32");
+    into_contiguous(primitive).handle
+}
+
+/// A tensor seen as a matrix: a vector is a matrix of one row.
+fn matrix(dims: &[usize]) -> [usize; 2] {
+    let columns = dims.last().copied().unwrap_or(1).max(1);
+    [dims.iter().product::<usize>() / columns, columns]
+}
+
+/// A tensor's values from the device.
+///
+/// # Panics
+/// If the device gives no result.
+fn values<R: CubeRuntime>(client: &ComputeClient<R>, buffer: Handle) -> Vec<f32> {
+    read(client, buffer).expect("a device that works gives its results")
+}
+
+impl<R: CubeRuntime> KernelBackend for Cube<R> {
+    type Stored = CubeStored<R>;
+
+    fn stored(matrix: StoredMatrix, device: &Self::Device) -> Self::Stored {
+        CubeStored::new(&matrix, device)
+    }
+
+    fn stored_shape(stored: &Self::Stored) -> [usize; 2] {
+        stored.shape()
+    }
+
+    fn linears(
+        x: &Tensor<Self, 2>,
+        layers: &[Layer<'_, Self>],
+        plus: Option<&Tensor<Self, 2>>,
+        rows: &Rows,
+    ) -> Vec<LayerOutput<Self>> {
+        let [tokens, inputs] = x.dims();
+        assert!(layers.iter().all(|layer| layer.weight.dims()[1] == inputs), "linears: inputs of x and the weights");
+        let (place, x, plus) = (Place::of(x), buffer(x), plus.map(buffer));
+        let outputs = layers.iter().enumerate().map(|(number, layer)| {
+            let layer = place.layer(layer);
+            let plus = plus.as_ref().filter(|_| number == 0);
+            let (y, h) = linear::linear(&place.client, &x, &layer, plus, tokens, rows);
+            LayerOutput {
+                y: place.tensor(y, [tokens, layer.outputs]),
+                h: h.zip(layer.branch).map(|(h, branch)| place.tensor(h, [tokens, branch.rank])),
+            }
+        });
+        outputs.collect()
+    }
+
+    fn linear_input_gradient(
+        dy: &Tensor<Self, 2>,
+        w: &Weight<Self>,
+        plus: Option<&Tensor<Self, 2>>,
+    ) -> Tensor<Self, 2> {
+        let ([tokens, outputs], [w_outputs, inputs]) = (dy.dims(), w.dims());
+        assert_eq!(outputs, w_outputs, "linear_input_gradient: outputs of dy and w");
+        let (place, plus) = (Place::of(dy), plus.map(buffer));
+        let epilogue = Epilogue { plus: plus.as_ref(), ..Epilogue::default() };
+        let shape = Shape::input_gradient(tokens, inputs, outputs);
+        place.tensor(product(&place.client, &buffer(dy), &place.weight(w), shape, epilogue), [tokens, inputs])
+    }
+
+    fn linear_weight_gradient(dy: &Tensor<Self, 2>, x: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 2>> {
+        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
+        assert_eq!(tokens, x_tokens, "linear_weight_gradient: tokens of dy and x");
+        let (place, dy, x) = (Place::of(dy), buffer(dy), buffer(x));
+        let one = |row: &Range<usize>| {
+            let shape = Shape::weight_gradient(row, inputs, outputs);
+            place.tensor(product(&place.client, &dy, &x, shape, Epilogue::default()), [outputs, inputs])
+        };
+        rows.ranges.iter().map(one).collect()
+    }
+
+    fn bias_gradient(dy: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 1>> {
+        let [_, outputs] = dy.dims();
+        let (place, dy) = (Place::of(dy), buffer(dy));
+        let one = |row| place.tensor(pointwise::bias_gradient(&place.client, &dy, outputs, row), [outputs]);
+        rows.ranges.iter().map(one).collect()
+    }
+
+    fn linear_lora_backward(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        h: &Tensor<Self, 2>,
+        layer: &Layer<'_, Self>,
+        rows: &Rows,
+        input: InputGradient<'_, Self>,
+    ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
+        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
+        assert_eq!(
+            (tokens, [outputs, inputs]),
+            (x_tokens, layer.weight.dims()),
+            "linear_lora_backward: shapes of dy, x and the weight"
+        );
+        let place = Place::of(dy);
+        let layer = place.layer(layer);
+        let branch = layer.branch.as_ref().expect("linear_lora_backward: a layer with a branch");
+        let plus;
+        let input = match input {
+            InputGradient::None => linear::InputGradient::None,
+            InputGradient::Alone => linear::InputGradient::Alone,
+            InputGradient::Plus(tensor) => {
+                plus = buffer(tensor);
+                linear::InputGradient::Plus(&plus)
+            }
+        };
+        let operands = [dy, x, h].map(buffer);
+        let (dx, gradients) =
+            linear::linear_lora_backward(&place.client, operands.each_ref(), &layer, branch, rows, &input);
+        let gradients = gradients.into_iter().map(|[a, b]| LoraGradient {
+            a: place.tensor(a, [branch.rank, inputs]),
+            b: place.tensor(b, [outputs, branch.rank]),
+        });
+        (dx.map(|dx| place.tensor(dx, [tokens, inputs])), gradients.collect())
+    }
+
+    fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
+        let [tokens, features] = x.dims();
+        assert_eq!([features], w.dims(), "rms_norm: shape of w");
+        let place = Place::of(x);
+        let [y, roots] = rows::rms_norm(&place.client, &buffer(x), &buffer(w), x.dims(), epsilon);
+        (place.tensor(y, x.dims()), place.tensor(roots, [tokens]))
+    }
+
+    fn rms_norm_input_gradient(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        w: &Tensor<Self, 1>,
+        reciprocal_roots: &Tensor<Self, 1>,
+        plus: Option<&Tensor<Self, 2>>,
+    ) -> Tensor<Self, 2> {
+        assert_eq!(dy.dims(), x.dims(), "rms_norm_input_gradient: shapes of dy and x");
+        let (place, plus) = (Place::of(x), plus.map(buffer));
+        let operands = [buffer(dy), buffer(x), buffer(w), buffer(reciprocal_roots)];
+        let dx = rows::rms_norm_input_gradient(&place.client, operands.each_ref(), plus.as_ref(), x.dims());
+        place.tensor(dx, x.dims())
+    }
+
+    fn rms_norm_weight_gradient(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        reciprocal_roots: &Tensor<Self, 1>,
+        rows: &Rows,
+    ) -> Vec<Tensor<Self, 1>> {
+        let [_, features] = x.dims();
+        let (place, operands) = (Place::of(x), [buffer(dy), buffer(x), buffer(reciprocal_roots)]);
+        let one = |row| {
+            let dw = pointwise::rms_norm_weight_gradient(&place.client, operands.each_ref(), features, row);
+            place.tensor(dw, [features])
+        };
+        rows.ranges.iter().map(one).collect()
+    }
+
+    fn rope(
+        x: &Tensor<Self, 2>,
+        positions: &[u32],
+        cos: &Tensor<Self, 2>,
+        sin: &Tensor<Self, 2>,
+        inverse: bool,
+    ) -> Tensor<Self, 2> {
+        let ([tokens, features], [_, half]) = (x.dims(), cos.dims());
+        assert_eq!(tokens, positions.len(), "rope: one position a token");
+        let (place, tables) = (Place::of(x), [buffer(cos), buffer(sin)]);
+        let y = pointwise::rope(&place.client, &buffer(x), positions, tables.each_ref(), features, half, inverse);
+        place.tensor(y, x.dims())
+    }
+
+    fn attention(
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+        spans: &[Span],
+        heads: Heads,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        let [tokens, features] = q.dims();
+        assert_eq!(features, heads.heads * heads.head_dim, "attention: features of q");
+        assert_eq!(
+            (k.dims()[1], k.dims()),
+            (heads.kv_heads * heads.head_dim, v.dims()),
+            "attention: shapes of k and v"
+        );
+        let (place, operands) = (Place::of(q), [q, k, v].map(buffer));
+        let [output, statistics] = attention::attention(&place.client, operands.each_ref(), tokens, spans, heads);
+        (place.tensor(output, q.dims()), place.tensor(statistics, [tokens, heads.heads * 2]))
+    }
+
+    fn attention_backward(
+        d_output: &Tensor<Self, 2>,
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+        output: &Tensor<Self, 2>,
+        statistics: &Tensor<Self, 2>,
+        spans: &[Span],
+        heads: Heads,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Tensor<Self, 2>) {
+        assert_eq!(
+            (d_output.dims(), q.dims()),
+            (output.dims(), output.dims()),
+            "attention_backward: shapes of q and the outputs"
+        );
+        let (place, tokens) = (Place::of(q), [q.dims()[0], k.dims()[0]]);
+        let operands = [d_output, q, k, v, output, statistics].map(buffer);
+        let [dq, dk, dv] = attention::attention_backward(&place.client, operands.each_ref(), tokens, spans, heads);
+        (place.tensor(dq, q.dims()), place.tensor(dk, k.dims()), place.tensor(dv, k.dims()))
+    }
+
+    fn swiglu(gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        assert_eq!(gate.dims(), up.dims(), "swiglu: shapes of gate and up");
+        let (place, [tokens, features]) = (Place::of(gate), gate.dims());
+        let y = pointwise::swiglu(&place.client, &buffer(gate), &buffer(up), tokens * features);
+        place.tensor(y, gate.dims())
+    }
+
+    fn swiglu_backward(
+        dy: &Tensor<Self, 2>,
+        gate: &Tensor<Self, 2>,
+        up: &Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        assert_eq!((dy.dims(), gate.dims()), (up.dims(), up.dims()), "swiglu_backward: shapes");
+        let (place, [tokens, features]) = (Place::of(gate), gate.dims());
+        let operands = [dy, gate, up].map(buffer);
+        let [d_gate, d_up] = pointwise::swiglu_backward(&place.client, operands.each_ref(), tokens * features);
+        (place.tensor(d_gate, gate.dims()), place.tensor(d_up, gate.dims()))
+    }
+
+    fn embedding(table: &Weight<Self>, ids: &[u32]) -> Tensor<Self, 2> {
+        let [vocabulary, features] = table.dims();
+        assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "embedding: ids within the vocabulary");
+        let (place, rows) = match table {
+            Weight::Values(values) => {
+                let place = Place::of(values);
+                let rows = head::gather(&place.client, &buffer(values), ids, features);
+                (place, rows)
+            }
+            Weight::Stored(stored) => {
+                let place = Place { client: stored.client.clone(), device: stored.device.clone() };
+                (place, stored.gather(ids))
+            }
+        };
+        place.tensor(rows, [ids.len(), features])
+    }
+
+    fn embedding_gradient(dy: &Tensor<Self, 2>, ids: &[u32], vocabulary: usize, rows: &Rows) -> Vec<Tensor<Self, 2>> {
+        let [_, features] = dy.dims();
+        let (place, dy) = (Place::of(dy), buffer(dy));
+        let one = |row| {
+            let table = head::embedding_gradient(&place.client, &dy, ids, features, vocabulary, row);
+            place.tensor(table, [vocabulary, features])
+        };
+        rows.ranges.iter().map(one).collect()
+    }
+
+    fn cross_entropy(
+        x: &Tensor<Self, 2>,
+        w: &Weight<Self>,
+        targets: &[Target],
+        rows: &Rows,
+        gradients: Gradients,
+    ) -> CrossEntropy<Self> {
+        let ([tokens, features], [vocabulary, w_features]) = (x.dims(), w.dims());
+        assert_eq!(features, w_features, "cross_entropy: features of x and w");
+        assert!(
+            targets.iter().all(|t| t.position < tokens && (t.label as usize) < vocabulary),
+            "cross_entropy: targets within x and w"
+        );
+        assert!(targets.is_sorted_by(|a, b| a.position < b.position), "cross_entropy: targets in order");
+        let place = Place::of(x);
+        let (x, w) = (buffer(x), place.weight(w));
+        let sizes = [tokens, features, vocabulary];
+        let (losses, dx, dw) = head::cross_entropy(&place.client, [&x, &w], sizes, targets, rows, gradients)
+            .expect("a device that works gives its results");
+        CrossEntropy {
+            losses,
+            input_gradient: dx.map(|dx| place.tensor(dx, [tokens, features])),
+            weight_gradients: dw.into_iter().map(|dw| place.tensor(dw, [vocabulary, features])).collect(),
+        }
+    }
+
+    fn adamw<const D: usize>(
+        parameter: Tensor<Self, D>,
+        first_moment: Tensor<Self, D>,
+        second_moment: Tensor<Self, D>,
+        gradient: &Tensor<Self, D>,
+        scalars: AdamW,
+    ) -> [Tensor<Self, D>; 3] {
+        let dims = parameter.dims();
+        assert_eq!((dims, dims, dims), (first_moment.dims(), second_moment.dims(), gradient.dims()), "adamw: shapes");
+        let place = Place::of(&parameter);
+        let operands = [&parameter, &first_moment, &second_moment, gradient].map(buffer);
+        pointwise::adamw(&place.client, operands.each_ref(), dims.iter().product(), scalars)
+            .map(|new| place.tensor(new, dims))
+    }
+
+    fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32> {
+        let place = Place::of(x);
+        values(&place.client, rows::sums(&place.client, &buffer(x), matrix(&x.dims()), true))
+    }
+
+    fn multiply_adds(device: &Self::Device, rounds: u64) -> f64 {
+        super::peak::multiply_adds(&super::client::<R>(device), rounds).expect("a device that works gives its results")
+    }
+}

@@ -1,0 +1,244 @@
+//! The CUDA source that is generated from the kernels, read line by line. No GPU is needed: the source is made by the
+//! compiler that would hand it to NVRTC.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cubecl::CubeTask;
+use cubecl::cuda::CudaCompiler;
+use cubecl::prelude::*;
+use cubecl::wgpu::WgpuRuntime;
+
+use crate::cube::product::Form;
+use crate::cube::{attention, head, peak, pointwise, probe, product, rows, stored};
+use crate::encoding::Encoding;
+
+/// The CUDA source of a kernel, as NVRTC gets it.
+fn cuda<K: CubeKernel>(kernel: K) -> String {
+    let address = kernel.address_type();
+    let task = KernelTask::<CudaCompiler, K>::new(kernel);
+    let compiled = task.compile(&mut Default::default(), &Default::default(), ExecutionMode::Unchecked, address);
+    compiled.map_err(|error| error.to_string()).expect("the kernel compiles").source
+}
+
+/// What the contract forbids in a kernel's source: a float product that feeds an addition, an `fma` whose addend the
+/// compiler knows to be zero (it may make a product of it), intrinsics that are less than correctly rounded, atomics.
+fn violations(source: &str) -> Vec<String> {
+    const FORBIDDEN: [&str; 9] =
+        ["__fdividef", "__frcp", "__fsqrt", "__expf", "__logf", "__powf", "rsqrt", "atomic", "use_fast_math"];
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let forbidden = |line: &&&str| FORBIDDEN.iter().any(|word| line.contains(word));
+    let zero_addend =
+        |line: &&&str| line.contains("fma(") && (line.contains("float(-0.0))") || line.contains("float(0.0))"));
+    let mut found: Vec<String> =
+        lines.iter().filter(|line| forbidden(line) || zero_addend(line)).map(|line| (*line).to_owned()).collect();
+    let name = |word: &str| word.split('[').next().unwrap_or(word).to_owned();
+    // Floats, and those of them that hold a product. Twice over the source: a loop brings values back to its start.
+    let (mut floats, mut products) = (BTreeSet::new(), BTreeSet::new());
+    for pass in 0..2 {
+        for line in &lines {
+            let statement = line.trim_end_matches(';');
+            let (left, right) = statement.split_once(" = ").unwrap_or((statement, ""));
+            let target = name(left.split_whitespace().last().unwrap_or_default().trim_start_matches('*'));
+            if left.contains("float") {
+                floats.insert(target.clone());
+            }
+            let words: Vec<&str> = right.split_whitespace().collect();
+            let holds_product = |word: &str| products.contains(&name(word.trim_start_matches('-')));
+            let product = match words.as_slice() {
+                [_, "*", _] => floats.contains(&target),
+                [value] => holds_product(value),
+                // A choice between two values.
+                [_, "?", a, ":", b] => holds_product(a) || holds_product(b),
+                [a, "+" | "-", b] => {
+                    if pass == 1 && floats.contains(&target) && (holds_product(a) || holds_product(b)) {
+                        found.push((*line).to_owned());
+                    }
+                    false
+                }
+                _ => {
+                    let naked = words.contains(&"*") && (words.contains(&"+") || words.contains(&"-"));
+                    if pass == 1 && naked && left.contains("float") {
+                        found.push((*line).to_owned());
+                    }
+                    false
+                }
+            };
+            // A barrier lies between writing to shared memory and reading from it, which no contraction passes.
+            if product && !target.starts_with("shared_memory") {
+                products.insert(target);
+            }
+        }
+    }
+    found
+}
+
+/// The source with the declarations of variables sorted: the compiler writes them in the order of a hash map.
+fn canonical(source: &str) -> String {
+    let declares = |line: &&str| {
+        let mut words = line.trim().split(' ');
+        words.next().is_some_and(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+            && words.next().is_some_and(|word| word.starts_with("l_") && word.ends_with(';'))
+            && words.next().is_none()
+    };
+    let (mut declarations, others): (Vec<&str>, Vec<&str>) = source.lines().partition(declares);
+    declarations.sort_unstable();
+    [declarations, others].concat().join("\n")
+}
+
+/// The source of every kernel, in every form whose arithmetic differs.
+fn sources(client: &ComputeClient<WgpuRuntime>) -> BTreeMap<String, String> {
+    let a = || ArrayCompilationArg { inplace: None };
+    let s = || KernelSettings::default().cube_dim(CubeDim::new_1d(256));
+    let mut sources = BTreeMap::new();
+    // `a` is an array, `n` a scalar.
+    macro_rules! kernel {
+        ($name:expr, $module:ident, $kernel:ident, $Kernel:ident, [$($argument:tt),*] $(, $comptime:expr)*) => {
+            let kernel = $module::$kernel::$Kernel::<WgpuRuntime>::new(
+                s(), client.clone(), $(kernel!(@ $argument)),* $(, $comptime)*
+            );
+            sources.insert($name.to_owned(), canonical(&cuda(kernel)));
+        };
+        (@ a) => { a() };
+        (@ n) => { () };
+    }
+    for side in [1, 4, 8] {
+        for extra in [false, true] {
+            let form =
+                Form { side, along: [extra, !extra], continues: !extra, bias: extra, previous: extra, plus: extra };
+            let name = format!("product of {side} × {side}{}", if extra { " with epilogue" } else { "" });
+            kernel!(name, product, product_kernel, ProductKernel, [a, a, a, a, a, n, n, n, n, n, n, n, n, n, n], form);
+        }
+    }
+    kernel!("probe", probe, probe_kernel, ProbeKernel, [a, a, a, a, a, n]);
+    kernel!("elementary functions", probe, elementary_kernel, ElementaryKernel, [a, a, n, n]);
+    kernel!("peak", peak, peak_kernel, PeakKernel, [a, n, n, n]);
+    kernel!("rms_norm", rows, rms_norm_kernel, RmsNormKernel, [a, a, a, a, n, n, n]);
+    for plus in [false, true] {
+        let name = format!("rms_norm input gradient{}", if plus { " onto" } else { "" });
+        kernel!(
+            name,
+            rows,
+            rms_norm_input_gradient_kernel,
+            RmsNormInputGradientKernel,
+            [a, a, a, a, a, a, n, n, n],
+            plus
+        );
+        let name = if plus { "sums of squares" } else { "sums" };
+        kernel!(name, rows, sums_kernel, SumsKernel, [a, a, n, n], plus);
+        let name = format!("rope{}", if plus { " inverse" } else { "" });
+        kernel!(name, pointwise, rope_kernel, RopeKernel, [a, a, a, a, a, n, n, n], plus);
+    }
+    kernel!("swiglu", pointwise, swiglu_kernel, SwigluKernel, [a, a, a, n, n]);
+    kernel!("swiglu backward", pointwise, swiglu_backward_kernel, SwigluBackwardKernel, [a, a, a, a, a, n, n]);
+    kernel!("adamw", pointwise, adamw_kernel, AdamwKernel, [a, a, a, a, a, a, a, n, n, n, n, n, n, n, n, n]);
+    kernel!("scale", pointwise, scale_kernel, ScaleKernel, [a, a, n, n]);
+    kernel!("dropout", pointwise, dropout_kernel, DropoutKernel, [a, a, a, n, n, n, n, n, n, n]);
+    kernel!("bias gradient", pointwise, bias_gradient_kernel, BiasGradientKernel, [a, a, n, n, n]);
+    kernel!(
+        "rms_norm weight gradient",
+        pointwise,
+        rms_norm_weight_gradient_kernel,
+        RmsNormWeightGradientKernel,
+        [a, a, a, a, n, n, n]
+    );
+    for head_dim in [64, 128] {
+        kernel!(
+            format!("attention of {head_dim}"),
+            attention,
+            forward_kernel,
+            ForwardKernel,
+            [a, a, a, a, a, a, n, n, n, n, n],
+            head_dim
+        );
+        kernel!(
+            format!("attention of {head_dim}, query gradient"),
+            attention,
+            query_gradient_kernel,
+            QueryGradientKernel,
+            [a, a, a, a, a, a, a, a, n, n, n, n],
+            head_dim
+        );
+        kernel!(
+            format!("attention of {head_dim}, key gradient"),
+            attention,
+            key_gradient_kernel,
+            KeyGradientKernel,
+            [a, a, a, a, a, a, a, a, a, n, n, n, n],
+            head_dim
+        );
+    }
+    kernel!("attention, dots", attention, dots_kernel, DotsKernel, [a, a, a, n, n]);
+    kernel!("gather", head, gather_kernel, GatherKernel, [a, a, a, n, n]);
+    kernel!("scatter", head, scatter_kernel, ScatterKernel, [a, a, a, n, n]);
+    kernel!("zero", head, zero_kernel, ZeroKernel, [a, n]);
+    kernel!("embedding gradient", head, embedding_gradient_kernel, EmbeddingGradientKernel, [a, a, a, n, n, n]);
+    kernel!("exponentials", head, exponentials_kernel, ExponentialsKernel, [a, a, a, n, n, n, n]);
+    kernel!("losses", head, losses_kernel, LossesKernel, [a, a, a, n, n]);
+    kernel!("logits gradient", head, logits_gradient_kernel, LogitsGradientKernel, [a, a, a, n, n]);
+    for encoding in Encoding::ALL {
+        for gathered in [false, true] {
+            let name = format!("{} decoded{}", encoding.name(), if gathered { ", some rows" } else { "" });
+            kernel!(name, stored, decode_kernel, DecodeKernel, [a, a, a, n, n], encoding, gathered);
+        }
+    }
+    sources
+}
+
+#[cube(launch_unchecked)]
+fn naked(a: &Array<f32>, b: &mut Array<f32>) {
+    b[ABSOLUTE_POS] = a[ABSOLUTE_POS] * a[ABSOLUTE_POS] + b[ABSOLUTE_POS];
+}
+
+#[cube(launch_unchecked)]
+fn naked_later(a: &Array<f32>, b: &mut Array<f32>) {
+    let mut products = Array::<f32>::new(2usize);
+    products[1] = a[ABSOLUTE_POS] * a[ABSOLUTE_POS];
+    let mut value = products[1];
+    for i in 0..4usize {
+        value = b[i] - value;
+    }
+    b[ABSOLUTE_POS] = value;
+}
+
+#[cube(launch_unchecked)]
+fn known_addend(a: &Array<f32>, b: &mut Array<f32>) {
+    b[ABSOLUTE_POS] = fma(a[ABSOLUTE_POS], a[ABSOLUTE_POS], -0.0) + b[ABSOLUTE_POS];
+}
+
+#[test]
+fn the_check_can_fail() {
+    let Some(client) = super::client() else { return };
+    let a = || ArrayCompilationArg { inplace: None };
+    let s = || KernelSettings::default().cube_dim(CubeDim::new_1d(256));
+    let naked = cuda(naked::Naked::<WgpuRuntime>::new(s(), client.clone(), a(), a()));
+    let later = cuda(naked_later::NakedLater::<WgpuRuntime>::new(s(), client.clone(), a(), a()));
+    let known = cuda(known_addend::KnownAddend::<WgpuRuntime>::new(s(), client.clone(), a(), a()));
+    for source in [naked, later, known] {
+        assert!(!violations(&source).is_empty(), "{source}");
+    }
+}
+
+/// Digests of the sources, by kernel: fixed, so that an update of the compiler under us is seen and read before it is
+/// accepted. `TUNE_UPDATE_GOLDEN=1` writes them anew.
+const GOLDEN: &str = "src/cube/tests/cuda_sources.txt";
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a golden file of the sources")]
+fn cuda_source_holds_no_naked_multiply_add() {
+    let Some(client) = super::client() else { return };
+    let sources = sources(&client);
+    for (name, source) in &sources {
+        assert_eq!(violations(source), Vec::<String>::new(), "{name}");
+    }
+    // What lies in the order of a hash map would not be the same twice.
+    assert_eq!(self::sources(&client), sources, "sources made twice");
+    // A chain an output, of which each step is one `fma`.
+    assert_eq!(sources["product of 8 × 8"].matches("fma(").count(), 64);
+    let digest = |source: &String| tune_schema::Digest::of(source.as_bytes());
+    let now: String = sources.iter().map(|(name, source)| format!("{} {name}\n", digest(source))).collect();
+    if std::env::var_os("TUNE_UPDATE_GOLDEN").is_some() {
+        std::fs::write(GOLDEN, &now).expect("the golden file can be written");
+    }
+    let golden = std::fs::read_to_string(GOLDEN).expect("the golden file");
+    assert_eq!(now, golden, "a generated source changed: read it, then set the digests with TUNE_UPDATE_GOLDEN=1");
+}
