@@ -80,7 +80,7 @@ fn every_bit_of_the_manifest_counts() {
         let verdict = tune_verify::verify::<burn_flex::Flex>(
             folder.path(),
             &options,
-            &burn_flex::FlexDevice,
+            &[burn_flex::FlexDevice],
             &mut tune_train::observer::Silent,
         );
         assert!(verdict.expect("a verdict").differs(), "byte {at} of manifest.json");

@@ -265,8 +265,8 @@ pub trait KernelBackend: Backend {
         scalars: AdamW,
     ) -> [Tensor<Self, D>; 3];
 
-    /// Sum of squares of each row of a matrix (a vector is a matrix of one row), on the host.
-    fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32>;
+    /// Sum of squares of each row of each matrix (a vector is a matrix of one row), matrix by matrix, on the host.
+    fn row_sums_of_squares<const D: usize>(matrices: &[&Tensor<Self, D>]) -> Vec<f32>;
 
     /// Runs `rounds` rounds of independent multiply-adds on registers alone, on all of the device, waits for them, and gives
     /// the floating-point operations done: a yardstick for benchmarks.

@@ -397,11 +397,11 @@ impl KernelBackend for Flex {
         [tensor(p, dims), tensor(m, dims), tensor(v, dims)]
     }
 
-    fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32> {
-        let host = Host::new(x);
-        timed(Operation::Optimizer, || {
-            pointwise::row_sums_of_squares(Level::current(), host.slice(), columns(&x.dims()))
-        })
+    fn row_sums_of_squares<const D: usize>(matrices: &[&Tensor<Self, D>]) -> Vec<f32> {
+        let of = |x: &&Tensor<Self, D>| {
+            pointwise::row_sums_of_squares(Level::current(), Host::new(x).slice(), columns(&x.dims()))
+        };
+        timed(Operation::Optimizer, || matrices.iter().flat_map(of).collect())
     }
 
     fn multiply_adds(_device: &Self::Device, rounds: u64) -> f64 {

@@ -274,6 +274,18 @@ impl<B: KernelBackend> Model<B> {
         Ok(())
     }
 
+    /// Takes the values of what is trained from the same model on another device.
+    pub fn copy_trained(&mut self, other: &Self) {
+        let (mut values, device) = (other.trainable(), self.device.clone());
+        self.update(|name, tensor| values.remove(name).map_or(tensor, |value| value.to_device(&device)));
+    }
+
+    /// Where the model lies.
+    #[must_use]
+    pub fn device(&self) -> &B::Device {
+        &self.device
+    }
+
     /// Host tensors as matrices on the model's device.
     #[must_use]
     pub fn to_device(&self, tensors: &HostTensors) -> BTreeMap<String, Tensor<B, 2>> {

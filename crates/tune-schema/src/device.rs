@@ -22,7 +22,9 @@ pub enum DeviceChoice {
 
 /// A text that names no device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no device, expected `auto`, `cpu`, `cuda`, `cuda:1`, `wgpu` or `wgpu:1`")]
+#[error(
+    "`{0}` names no device, expected `auto`, `cpu`, `cuda`, `cuda:1`, `wgpu`, or several of a kind as in `cuda:0,cuda:1`"
+)]
 pub struct DeviceError(String);
 
 impl FromStr for DeviceChoice {
@@ -68,13 +70,67 @@ impl From<DeviceChoice> for String {
     }
 }
 
-impl schemars::JsonSchema for DeviceChoice {
+/// The devices that share a computation: one, or several of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Devices(Vec<DeviceChoice>);
+
+impl Devices {
+    /// The devices, the first of which also does what is not shared.
+    #[must_use]
+    pub fn choices(&self) -> &[DeviceChoice] {
+        &self.0
+    }
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self(vec![DeviceChoice::Auto])
+    }
+}
+
+impl FromStr for Devices {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let choices: Vec<DeviceChoice> = text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>()?;
+        let kind = std::mem::discriminant(&choices[0]);
+        let several_of_a_kind = choices.iter().enumerate().all(|(i, choice)| {
+            let numbered = matches!(choice, DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_));
+            numbered && std::mem::discriminant(choice) == kind && !choices[..i].contains(choice)
+        });
+        if choices.len() == 1 || several_of_a_kind { Ok(Self(choices)) } else { Err(DeviceError(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl TryFrom<String> for Devices {
+    type Error = DeviceError;
+
+    fn try_from(text: String) -> Result<Self, DeviceError> {
+        text.parse()
+    }
+}
+
+impl From<Devices> for String {
+    fn from(devices: Devices) -> Self {
+        devices.to_string()
+    }
+}
+
+impl schemars::JsonSchema for Devices {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "DeviceChoice".into()
+        "Devices".into()
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "pattern": "^(auto|cpu|(cuda|wgpu)(:[0-9]+)?)$"})
+        let one = "(cuda|wgpu)(:[0-9]+)?";
+        schemars::json_schema!({"type": "string", "pattern": format!("^(auto|cpu|{one}(, *{one})*)$")})
     }
 }
 
@@ -96,6 +152,16 @@ mod tests {
         }
         for text in ["", "gpu", "cpu:0", "auto:1", "cuda:", "cuda:-1", "cuda:+1", "cuda:1:2", "CUDA"] {
             assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn several_of_a_kind() {
+        let two: Devices = "cuda:0, cuda:2".parse().unwrap();
+        assert_eq!(two.choices(), [DeviceChoice::Cuda(0), DeviceChoice::Cuda(2)]);
+        assert_eq!(two.to_string(), "cuda:0,cuda:2");
+        for text in ["cuda:0,wgpu:0", "cuda,cuda:0", "cpu,cpu", "auto,cuda", "cuda:0,", ""] {
+            assert!(text.parse::<Devices>().is_err(), "{text}");
         }
     }
 }

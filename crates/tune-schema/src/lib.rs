@@ -24,5 +24,5 @@ pub mod recipe;
 pub mod seed;
 
 pub use canonical::{CanonicalError, canonical_digest, to_canonical_json};
-pub use device::{DeviceChoice, DeviceError};
+pub use device::{DeviceChoice, DeviceError, Devices};
 pub use digest::{Digest, DigestParseError, Hasher};

@@ -43,8 +43,8 @@ impl<B: KernelBackend> StepGradient<B> {
 /// rows and tensors one after another in f64.
 #[must_use]
 pub fn global_norm<B: KernelBackend>(gradient: &BTreeMap<String, Tensor<B, 2>>) -> f64 {
-    let rows = gradient.values().flat_map(B::row_sums_of_squares);
-    libm::sqrt(rows.fold(0.0, |sum, row| sum + f64::from(row)))
+    let rows = B::row_sums_of_squares(&gradient.values().collect::<Vec<_>>());
+    libm::sqrt(rows.into_iter().fold(0.0, |sum, row| sum + f64::from(row)))
 }
 
 /// First and second moments of every trained parameter.

@@ -73,7 +73,7 @@ pub struct Metric {
 pub fn run<B: KernelBackend>(
     job: &Job,
     folder: &RunFolder,
-    device: &B::Device,
+    devices: &[B::Device],
     observer: &mut dyn Observer,
 ) -> Result<RunOutcome, TrainError> {
     let clock = Stopwatch::start();
@@ -87,7 +87,7 @@ pub fn run<B: KernelBackend>(
     if let Found::Finished(outcome) = found {
         return Ok(*outcome);
     }
-    let begun = begin::<B>(job, folder, device, observer);
+    let begun = begin::<B>(job, folder, devices, observer);
     let Begun { mut trainer, mut chain, side, initial_root, before } = match begun {
         Err(error) if matches!(found, Found::Nothing) => {
             // What never became a run is not left lying about. What stopped it is the better message than what stops
@@ -182,11 +182,11 @@ struct Begun<B: KernelBackend> {
 fn begin<B: KernelBackend>(
     job: &Job,
     folder: &RunFolder,
-    device: &B::Device,
+    devices: &[B::Device],
     observer: &mut dyn Observer,
 ) -> Result<Begun<B>, TrainError> {
     observer.phase("loading the model");
-    let mut trainer = Trainer::<B>::new(job, device)?;
+    let mut trainer = Trainer::<B>::new(job, devices)?;
     let initial_root = trainer.state().parameter_root();
     let side = side_files(job);
     tune_fs::create_dir_all(&folder.checkpoints())?;

@@ -52,6 +52,8 @@ pub struct Update {
 #[derive(Debug)]
 pub struct Trainer<B: KernelBackend> {
     model: Model<B>,
+    /// The same model on further devices, each of which takes a part of a step's rows.
+    replicas: Vec<Model<B>>,
     moments: Moments<B>,
     schedule: Schedule,
     recipe: Recipe,
@@ -87,24 +89,32 @@ fn view(row: &Row) -> RowView<'_> {
 }
 
 impl<B: KernelBackend> Trainer<B> {
-    /// The state before the first step.
+    /// The state before the first step. Devices share the rows of a step; how many there are changes no bit.
     ///
     /// # Errors
     /// Weights that cannot be read, or modules that the model does not have.
-    pub fn new(job: &Job, device: &B::Device) -> Result<Self, TrainError> {
-        let seed = Seed(job.recipe.seed);
-        let positions = job.recipe.sequence_len as usize + job.recipe.eval_max_new_tokens as usize;
-        let mut model = if job.recipe.reinit_weights {
-            Model::init(&job.base, seed, positions, device)?
-        } else {
-            Model::load(&job.base, positions, kept_weights(&job.recipe), device)?
+    ///
+    /// # Panics
+    /// If there is no device.
+    pub fn new(job: &Job, devices: &[B::Device]) -> Result<Self, TrainError> {
+        let model = |device: &B::Device| -> Result<Model<B>, TrainError> {
+            let seed = Seed(job.recipe.seed);
+            let positions = job.recipe.sequence_len as usize + job.recipe.eval_max_new_tokens as usize;
+            let mut model = if job.recipe.reinit_weights {
+                Model::init(&job.base, seed, positions, device)?
+            } else {
+                Model::load(&job.base, positions, kept_weights(&job.recipe), device)?
+            };
+            match lora_spec(&job.recipe) {
+                Some(spec) => model.add_lora(&spec, seed)?,
+                None => model.train_all(),
+            }
+            model.set_gradient_checkpointing(job.recipe.gradient_checkpointing);
+            Ok(model)
         };
-        match lora_spec(&job.recipe) {
-            Some(spec) => model.add_lora(&spec, seed)?,
-            None => model.train_all(),
-        }
-        model.set_gradient_checkpointing(job.recipe.gradient_checkpointing);
-        Ok(Self::with_model(model, job.recipe.clone(), job.prepared.train.steps()))
+        let (first, others) = devices.split_first().expect("a device");
+        let trainer = Self::with_model(model(first)?, job.recipe.clone(), job.prepared.train.steps());
+        Ok(Self { replicas: others.iter().map(model).collect::<Result<_, _>>()?, ..trainer })
     }
 
     /// A model as it is, before the first of `steps` steps.
@@ -112,7 +122,16 @@ impl<B: KernelBackend> Trainer<B> {
     pub fn with_model(model: Model<B>, recipe: Recipe, steps: u64) -> Self {
         let moments = Moments::zeros(&model.trainable());
         let schedule = Schedule::new(&recipe, steps);
-        Self { model, moments, schedule, recipe, step: 0, rows: 0, stream: tune_data::StreamHead::new() }
+        Self {
+            model,
+            replicas: Vec::new(),
+            moments,
+            schedule,
+            recipe,
+            step: 0,
+            rows: 0,
+            stream: tune_data::StreamHead::new(),
+        }
     }
 
     /// The model.
@@ -165,6 +184,7 @@ impl<B: KernelBackend> Trainer<B> {
             }
         }
         self.model.set_trainable(&state.parameters)?;
+        self.spread();
         self.moments = Moments {
             first: self.model.to_device(&state.first_moments),
             second: self.model.to_device(&state.second_moments),
@@ -185,7 +205,8 @@ impl<B: KernelBackend> Trainer<B> {
     pub fn train_step(&mut self, stream: &Stream) -> Result<StepResult, TrainError> {
         let rows = stream.step_rows(self.step);
         let (mut head, mut tokens, mut first) = (self.stream.clone(), 0_u64, 0_u32);
-        let micro = u64::from(self.recipe.micro_batch_size);
+        let share = (rows.end - rows.start).div_ceil(1 + self.replicas.len() as u64);
+        let micro = u64::from(self.recipe.micro_batch_size).min(share).max(1);
         let starts = (rows.start..rows.end).step_by(usize::try_from(micro).unwrap_or(usize::MAX));
         let batches = starts.map(|start| {
             let rows = start..(start + micro).min(rows.end);
@@ -216,9 +237,11 @@ impl<B: KernelBackend> Trainer<B> {
     ) -> Result<Update, TrainError> {
         let step = u32::try_from(self.step).map_err(|_| TrainError::TooManySteps)?;
         let (mut losses, mut gradient) = (Losses::default(), StepGradient::<B>::default());
-        for batch in batches {
-            let sink = &mut |name: &str, rows| gradient.push(name, rows);
-            losses.add(&self.model.forward_backward(&batch?, Mode::Train { step }, sink));
+        let mut batches = batches;
+        loop {
+            let group = batches.by_ref().take(1 + self.replicas.len()).collect::<Result<Vec<Batch>, _>>()?;
+            let Some((first, others)) = group.split_first() else { break };
+            self.compute(first, others, Mode::Train { step }, &mut losses, &mut gradient);
         }
         let gradient = gradient.finish();
         let learning_rate = self.schedule.rate(self.step);
@@ -230,8 +253,50 @@ impl<B: KernelBackend> Trainer<B> {
             return Err(TrainError::NotFinite { step: self.step + 1, loss, grad_norm, learning_rate });
         }
         self.update(&gradient, learning_rate, losses.count, norm);
+        self.spread();
         self.step += 1;
         Ok(Update { loss, grad_norm, learning_rate, supervised_tokens: losses.count })
+    }
+
+    /// Neighbouring micro-batches, each on a device of its own. What the other devices found is added after the first's,
+    /// in the order of the micro-batches.
+    fn compute(
+        &self,
+        first: &Batch,
+        others: &[Batch],
+        mode: Mode,
+        losses: &mut Losses,
+        gradient: &mut StepGradient<B>,
+    ) {
+        std::thread::scope(|scope| {
+            let others: Vec<_> = self
+                .replicas
+                .iter()
+                .zip(others)
+                .map(|(model, batch)| {
+                    scope.spawn(move || {
+                        let mut kept = Vec::new();
+                        let mut keep = |name: &str, rows| kept.push((name.to_owned(), rows));
+                        let losses = model.forward_backward(batch, mode, &mut keep);
+                        (losses, kept)
+                    })
+                })
+                .collect();
+            losses.add(&self.model.forward_backward(first, mode, &mut |name, rows| gradient.push(name, rows)));
+            for other in others {
+                let (found, kept) = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                losses.add(&found);
+                for (name, rows) in kept {
+                    let here = rows.into_iter().map(|row| row.to_device(self.model.device()));
+                    gradient.push(&name, here.collect());
+                }
+            }
+        });
+    }
+
+    /// Brings what is trained to the other devices.
+    fn spread(&mut self) {
+        self.replicas.iter_mut().for_each(|replica| replica.copy_trained(&self.model));
     }
 
     /// AdamW on every parameter.

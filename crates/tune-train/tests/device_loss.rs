@@ -50,12 +50,12 @@ fn a_lost_device_leaves_a_run_that_goes_on_elsewhere() {
     let job = job(&["max_steps=4", "save_steps=1", "micro_batch_size=1", "val_set_size=2", "eval_exact_match=0"]);
     let place = tempfile::tempdir().expect("a temporary folder");
     let folder = RunFolder::new(place.path().join("run"));
-    let lost = guarded(|| tune_train::run::<Wgpu>(&job, &folder, &device, &mut Loses(handle)));
+    let lost = guarded(|| tune_train::run::<Wgpu>(&job, &folder, &[device], &mut Loses(handle)));
     let failure = lost.expect_err("the device is gone");
     assert!(failure.to_string().starts_with("the device failed: "), "{failure}");
     assert!(failure.hint().contains("the last checkpoint is as it was"), "{}", failure.hint());
     assert!(!tune_fs::exists(&folder.manifest()), "half a run has no manifest");
     assert!(tune_fs::exists(&folder.checkpoint(1)) && !tune_fs::exists(&folder.checkpoint(4)));
-    let resumed = tune_train::run::<Flex>(&job, &folder, &FlexDevice, &mut tune_train::Silent).expect("the rest");
-    assert_eq!(resumed.manifest.claim, claim::<Flex>(&job, &FlexDevice));
+    let resumed = tune_train::run::<Flex>(&job, &folder, &[FlexDevice], &mut tune_train::Silent).expect("the rest");
+    assert_eq!(resumed.manifest.claim, claim::<Flex>(&job, &[FlexDevice]));
 }

@@ -13,11 +13,11 @@ use crate::verdict::{Level, Outcome, Verdict};
 pub fn check<B: KernelBackend>(
     evidence: &Evidence,
     job: &Job,
-    device: &B::Device,
+    devices: &[B::Device],
     verdict: &mut Verdict,
     observer: &mut dyn Observer,
 ) {
-    let outcome = match rerun::<B>(evidence, job, device, observer) {
+    let outcome = match rerun::<B>(evidence, job, devices, observer) {
         Ok(outcome) => outcome,
         Err(problem) => Outcome::NotChecked(problem),
     };
@@ -27,12 +27,12 @@ pub fn check<B: KernelBackend>(
 fn rerun<B: KernelBackend>(
     evidence: &Evidence,
     job: &Job,
-    device: &B::Device,
+    devices: &[B::Device],
     observer: &mut dyn Observer,
 ) -> Result<Outcome, String> {
     let place = tempfile::tempdir().map_err(|error| format!("no folder for the second run: {error}"))?;
     let folder = RunFolder::new(place.path().join("run"));
-    let outcome = run::run::<B>(job, &folder, device, observer).map_err(|error| error.to_string())?;
+    let outcome = run::run::<B>(job, &folder, devices, observer).map_err(|error| error.to_string())?;
     let (found, stated) = (&outcome.manifest, &evidence.manifest);
     if found.claim_id == stated.claim_id {
         return Ok(Outcome::Verified(format!("the same claim, {}", found.claim_id)));

@@ -43,7 +43,7 @@ pub struct VerifyOptions {
 pub fn verify<B: KernelBackend>(
     target: &Path,
     options: &VerifyOptions,
-    device: &B::Device,
+    devices: &[B::Device],
     observer: &mut dyn Observer,
 ) -> Result<Verdict, VerifyError> {
     let folder = RunFolder::new(folder_of(target)?);
@@ -57,9 +57,9 @@ pub fn verify<B: KernelBackend>(
     let Some(job) = job.filter(|_| options.level > Level::Data && !verdict.differs()) else {
         return Ok(verdict.finish(options.level));
     };
-    sample::check::<B>(&folder, &evidence, &job, options, device, &mut verdict, observer);
+    sample::check::<B>(&folder, &evidence, &job, options, devices, &mut verdict, observer);
     if options.level == Level::Full && !verdict.differs() {
-        full::check::<B>(&evidence, &job, device, &mut verdict, observer);
+        full::check::<B>(&evidence, &job, devices, &mut verdict, observer);
     }
     Ok(verdict.finish(options.level))
 }

@@ -22,12 +22,12 @@ pub fn check<B: KernelBackend>(
     evidence: &Evidence,
     job: &Job,
     options: &VerifyOptions,
-    device: &B::Device,
+    devices: &[B::Device],
     verdict: &mut Verdict,
     observer: &mut dyn Observer,
 ) {
     observer.phase("loading the model");
-    let mut trainer = match Trainer::<B>::new(job, device) {
+    let mut trainer = match Trainer::<B>::new(job, devices) {
         Ok(trainer) => trainer,
         Err(error) => return verdict.record(Level::Sample, "model", Outcome::NotChecked(error.to_string())),
     };

@@ -180,9 +180,9 @@ pub(crate) struct VerifyOptions {
     /// Where a source is: `NAME=PATH`
     #[arg(long = "source", value_name = "NAME=PATH")]
     pub(crate) sources: Vec<String>,
-    /// Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `wgpu`…
+    /// Where to compute: `auto`, `cpu`, `cuda`, `cuda:0,cuda:1`, `wgpu`…
     #[arg(long, default_value_t)]
-    pub(crate) device: tune_schema::DeviceChoice,
+    pub(crate) device: tune_schema::Devices,
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,

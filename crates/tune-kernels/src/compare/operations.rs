@@ -148,8 +148,9 @@ pub(super) fn normalisation<B: KernelBackend, F: Fma>(device: &B::Device, case: 
             &reference::rms_norm_weight_gradient::<F>(&dy, &x, &roots, features, row),
         );
     }
-    let sums = B::row_sums_of_squares(&tx);
-    check.same("sums of squares", &sums, &reference::row_sums_of_squares::<F>(&x, features));
+    let sums = B::row_sums_of_squares(&[&tx, &tdy]);
+    let both = [&x, &dy].map(|x| reference::row_sums_of_squares::<F>(x, features)).concat();
+    check.same("sums of squares", &sums, &both);
 }
 
 pub(super) fn elementwise<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {

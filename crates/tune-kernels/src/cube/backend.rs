@@ -11,7 +11,7 @@ use cubecl::client::ComputeClient;
 use cubecl::server::Handle;
 
 use super::product::{Epilogue, Shape, product};
-use super::{CubeStored, attention, head, linear, pointwise, read, rows};
+use super::{CubeStored, attention, head, linear, pointwise, read_all, rows};
 use crate::backend::{
     CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
 };
@@ -84,14 +84,6 @@ fn buffer<R: CubeRuntime, const D: usize>(tensor: &Tensor<Cube<R>, D>) -> Handle
 fn matrix(dims: &[usize]) -> [usize; 2] {
     let columns = dims.last().copied().unwrap_or(1).max(1);
     [dims.iter().product::<usize>() / columns, columns]
-}
-
-/// A tensor's values from the device.
-///
-/// # Panics
-/// If the device gives no result.
-fn values<R: CubeRuntime>(client: &ComputeClient<R>, buffer: Handle) -> Vec<f32> {
-    read(client, buffer).expect("a device that works gives its results")
 }
 
 impl<R: CubeRuntime> KernelBackend for Cube<R> {
@@ -371,9 +363,11 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
             .map(|new| place.tensor(new, dims))
     }
 
-    fn row_sums_of_squares<const D: usize>(x: &Tensor<Self, D>) -> Vec<f32> {
-        let place = Place::of(x);
-        values(&place.client, rows::sums(&place.client, &buffer(x), matrix(&x.dims()), true))
+    fn row_sums_of_squares<const D: usize>(matrices: &[&Tensor<Self, D>]) -> Vec<f32> {
+        let Some(first) = matrices.first() else { return Vec::new() };
+        let place = Place::of(first);
+        let sums = matrices.iter().map(|x| rows::sums(&place.client, &buffer(x), matrix(&x.dims()), true));
+        read_all(&place.client, sums.collect()).expect("a device that works gives its results")
     }
 
     fn multiply_adds(device: &Self::Device, rounds: u64) -> f64 {

@@ -4,7 +4,7 @@ use cubecl::Runtime;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
 use cudarc::driver::result as driver;
-use tune_schema::DeviceChoice;
+use tune_schema::{DeviceChoice, Devices};
 
 use super::probe::{Report, probe};
 use super::{DeviceFailure, client, guarded};
@@ -142,42 +142,57 @@ impl OpenError {
     }
 }
 
-/// A device that may compute `exact-f32/1`.
+/// Devices that compute together.
 #[derive(Debug, Clone)]
 pub enum Opened {
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU.
-    Cuda(Found<CudaDevice>),
-    /// A device that wgpu drives.
-    Wgpu(Found<WgpuDevice>),
+    /// NVIDIA GPUs.
+    Cuda(Vec<Found<CudaDevice>>),
+    /// Devices that wgpu drives.
+    Wgpu(Vec<Found<WgpuDevice>>),
 }
 
-/// The device that `choice` names.
+/// The devices that are named, each of which may compute `exact-f32/1`.
 ///
 /// # Errors
 /// There is no such device, or its probe says that it may not compute `exact-f32/1`; never for `auto`.
-pub fn open(choice: DeviceChoice) -> Result<Opened, OpenError> {
-    match choice {
-        DeviceChoice::Cpu => Ok(Opened::Cpu),
-        DeviceChoice::Auto => {
+pub fn open(devices: &Devices) -> Result<Opened, OpenError> {
+    let mut all = Opened::Cpu;
+    for choice in devices.choices() {
+        if *choice == DeviceChoice::Auto {
             let Cuda::Devices(devices) = cuda() else { return Ok(Opened::Cpu) };
             let first = devices.into_iter().next().filter(|found| reasons::<CudaRuntime>(found).is_empty());
-            Ok(first.map_or(Opened::Cpu, Opened::Cuda))
+            return Ok(first.map_or(Opened::Cpu, |found| Opened::Cuda(vec![found])));
         }
-        DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_) => {
-            let opened = gpu(choice)?;
-            let (name, reasons) = match &opened {
-                Opened::Cpu => return Ok(opened),
-                Opened::Cuda(found) => (found.name.clone(), reasons::<CudaRuntime>(found)),
-                Opened::Wgpu(found) => (found.name.clone(), reasons::<WgpuRuntime>(found)),
-            };
-            if reasons.is_empty() { Ok(opened) } else { Err(OpenError::Refused { choice, name, reasons }) }
+        if *choice == DeviceChoice::Cpu {
+            return Ok(Opened::Cpu);
         }
+        let one = gpu(*choice)?;
+        let (name, reasons) = match &one {
+            Opened::Cpu => return Ok(one),
+            Opened::Cuda(found) => (found[0].name.clone(), reasons::<CudaRuntime>(&found[0])),
+            Opened::Wgpu(found) => (found[0].name.clone(), reasons::<WgpuRuntime>(&found[0])),
+        };
+        if !reasons.is_empty() {
+            return Err(OpenError::Refused { choice: *choice, name, reasons });
+        }
+        all = match (all, one) {
+            (Opened::Cuda(mut all), Opened::Cuda(one)) => {
+                all.extend(one);
+                Opened::Cuda(all)
+            }
+            (Opened::Wgpu(mut all), Opened::Wgpu(one)) => {
+                all.extend(one);
+                Opened::Wgpu(all)
+            }
+            (_, one) => one,
+        };
     }
+    Ok(all)
 }
 
-/// The GPU that `choice` names, whatever its probe says; for `auto` the first CUDA device, else the first device of wgpu
+/// The one GPU that `choice` names, whatever its probe says; for `auto` the first CUDA device, else the first device of wgpu
 /// that is not software.
 ///
 /// # Errors
@@ -187,18 +202,20 @@ pub fn gpu(choice: DeviceChoice) -> Result<Opened, OpenError> {
     let numbered = "its driver shows no device of this number";
     match (choice, cuda()) {
         (DeviceChoice::Cpu, _) => Err(missing("the CPU is no GPU")),
-        (DeviceChoice::Wgpu(index), _) => {
-            wgpu_adapters().into_iter().nth(index).map(Opened::Wgpu).ok_or_else(|| missing(numbered))
-        }
+        (DeviceChoice::Wgpu(index), _) => wgpu_adapters()
+            .into_iter()
+            .nth(index)
+            .map(|found| Opened::Wgpu(vec![found]))
+            .ok_or_else(|| missing(numbered)),
         (DeviceChoice::Auto, Cuda::Devices(devices)) if !devices.is_empty() => {
-            Ok(Opened::Cuda(devices.into_iter().next().expect("not empty")))
+            Ok(Opened::Cuda(devices.into_iter().take(1).collect()))
         }
         (DeviceChoice::Auto, _) => {
             let hardware = wgpu_adapters().into_iter().find(|adapter| !adapter.software);
-            hardware.map(Opened::Wgpu).ok_or_else(|| missing("no GPU was found"))
+            hardware.map(|found| Opened::Wgpu(vec![found])).ok_or_else(|| missing("no GPU was found"))
         }
         (DeviceChoice::Cuda(index), Cuda::Devices(devices)) => {
-            devices.into_iter().nth(index).map(Opened::Cuda).ok_or_else(|| missing(numbered))
+            devices.into_iter().nth(index).map(|found| Opened::Cuda(vec![found])).ok_or_else(|| missing(numbered))
         }
         (DeviceChoice::Cuda(_), Cuda::NoDriver) => Err(missing(NO_DRIVER)),
         (DeviceChoice::Cuda(_), Cuda::NoCompiler) => Err(missing(NO_COMPILER)),

@@ -8,7 +8,7 @@ use cubecl::server::Handle;
 use super::elementary::{ZERO, exp, ln_of_normal};
 use super::product::{Epilogue, Shape, continue_product, product};
 use super::rows::sums;
-use super::{DeviceFailure, UNITS, argument, cubes, index, read, room, upload, words};
+use super::{DeviceFailure, UNITS, argument, cubes, index, read_all, room, upload, words};
 use crate::backend::{Gradients, Target};
 use crate::layout::Rows;
 
@@ -302,9 +302,5 @@ pub(super) fn cross_entropy<R: Runtime>(
         }
         weight_gradients.extend(dw);
     }
-    let mut host = Vec::with_capacity(targets.len());
-    for loss in losses {
-        host.extend(read::<R, f32>(client, loss)?);
-    }
-    Ok((host, dx, weight_gradients))
+    Ok((read_all(client, losses)?, dx, weight_gradients))
 }

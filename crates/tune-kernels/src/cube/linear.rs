@@ -5,7 +5,7 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::pointwise::{dropout, scale};
+use super::pointwise::dropout;
 use super::product::{Epilogue, Shape, product};
 use crate::layout::Rows;
 use crate::shapes::Dropout;
@@ -59,7 +59,7 @@ pub(super) fn linear<R: Runtime>(
         (h, y, branch.scale)
     });
     let previous = branch.as_ref().map(|(_, y, scale)| (y, *scale));
-    let epilogue = Epilogue { bias: bias.as_ref(), previous, plus };
+    let epilogue = Epilogue { bias: bias.as_ref(), previous, plus, times: None };
     let y = product(client, x, weight, Shape::linear(tokens, *inputs, *outputs), epilogue);
     (y, branch.map(|(h, _, _)| h))
 }
@@ -91,15 +91,14 @@ pub(super) fn linear_lora_backward<R: Runtime>(
     let dx = plus.map(|plus| {
         let shape = Shape::input_gradient(tokens, *inputs, *rank);
         let through = branch.dropped(client, &product(client, &u, a, shape, Epilogue::default()), *inputs, rows);
-        let epilogue = Epilogue { bias: None, previous: Some((&through, branch.scale)), plus };
+        let epilogue = Epilogue { previous: Some((&through, branch.scale)), plus, ..Epilogue::default() };
         product(client, dy, weight, Shape::input_gradient(tokens, *inputs, *outputs), epilogue)
     });
     let dropped = branch.dropped(client, x, *inputs, rows);
     let gradients = rows.ranges.iter().map(|row| {
-        let da = Shape::weight_gradient(row, *inputs, *rank);
-        let da = product(client, &u, &dropped, da, Epilogue::default());
-        let db = product(client, dy, h, Shape::weight_gradient(row, *rank, *outputs), Epilogue::default());
-        [scale(client, &da, rank * inputs, branch.scale), scale(client, &db, outputs * rank, branch.scale)]
+        let scaled = Epilogue { times: Some(branch.scale), ..Epilogue::default() };
+        let da = product(client, &u, &dropped, Shape::weight_gradient(row, *inputs, *rank), scaled);
+        [da, product(client, dy, h, Shape::weight_gradient(row, *rank, *outputs), scaled)]
     });
     (dx, gradients.collect())
 }

@@ -65,6 +65,13 @@ fn read<R: Runtime, T: bytemuck::Pod>(client: &ComputeClient<R>, buffer: Handle)
     Ok(bytemuck::pod_collect_to_vec(&bytes))
 }
 
+/// The values of several buffers, one after another, in one wait for the device.
+fn read_all<R: Runtime>(client: &ComputeClient<R>, buffers: Vec<Handle>) -> Result<Vec<f32>, DeviceFailure> {
+    let all = cubecl::future::block_on(client.read_async(buffers));
+    let all = all.map_err(|error| DeviceFailure::new(error.to_string()))?;
+    Ok(all.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(bytes)).collect())
+}
+
 /// Units of a cube.
 const UNITS: u32 = 256;
 

@@ -212,33 +212,6 @@ pub(super) fn adamw<R: Runtime>(
     new
 }
 
-#[cube(launch_unchecked)]
-pub(super) fn scale_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize, scale: f32) {
-    let i = ABSOLUTE_POS;
-    if i < n {
-        y[i] = x[i] * scale;
-    }
-}
-
-/// `x · scale`, elementwise.
-pub(super) fn scale<R: Runtime>(client: &ComputeClient<R>, x: &Handle, n: usize, scale: f32) -> Handle {
-    let y = room(client, n);
-    assert!(words(x) >= n, "scale: sizes");
-    // SAFETY: the buffers have `n` values; each belongs to one unit.
-    unsafe {
-        scale_kernel::launch_unchecked::<R>(
-            client,
-            cubes(n, UNITS as usize),
-            CubeDim::new_1d(UNITS),
-            argument(x),
-            argument(&y),
-            n,
-            scale,
-        );
-    }
-    y
-}
-
 /// The four words of Philox4x32-10; see [`crate::philox::philox4x32_10`].
 #[cube]
 fn philox(counter: &mut Array<u32>, key_low: u32, key_high: u32) {

@@ -56,7 +56,8 @@ impl Shape {
     }
 }
 
-/// What becomes of a chain's value, in this order: `+ bias[j]`, `fma(scale, previous, ·)`, `plus + ·`.
+/// What becomes of a chain's value, in this order: `+ bias[j]`, `fma(factor, previous, ·)`, `plus + ·`; or by itself
+/// `· factor`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Epilogue<'a> {
     /// `[columns]`
@@ -65,6 +66,8 @@ pub(super) struct Epilogue<'a> {
     pub(super) previous: Option<(&'a Handle, f32)>,
     /// `[rows, columns]`
     pub(super) plus: Option<&'a Handle>,
+    /// A factor on the value, where there is nothing else.
+    pub(super) times: Option<f32>,
 }
 
 /// What the kernel is compiled for.
@@ -79,6 +82,7 @@ pub(super) struct Form {
     pub(super) bias: bool,
     pub(super) previous: bool,
     pub(super) plus: bool,
+    pub(super) times: bool,
 }
 
 /// Steps of the depth in shared memory at a time.
@@ -194,6 +198,9 @@ pub(super) fn product_kernel(
                 if comptime!(form.plus) {
                     value += plus[row * columns + column];
                 }
+                if comptime!(form.times) {
+                    value *= scale;
+                }
                 c[row * columns + column] = value;
             }
         }
@@ -268,7 +275,10 @@ pub(super) fn launch<R: Runtime>(
         bias: epilogue.bias.is_some(),
         previous: epilogue.previous.is_some(),
         plus: epilogue.plus.is_some(),
+        times: epilogue.times.is_some(),
     };
+    // A product that fed one of the additions could be contracted with it.
+    assert!(!form.times || !(form.bias || form.previous || form.plus), "a factor stands by itself");
     // SAFETY: every index the kernel forms lies within the sizes checked above; each output belongs to one unit, and
     // the loop over the depth ends. A buffer that the form leaves out is not read.
     unsafe {
@@ -281,7 +291,7 @@ pub(super) fn launch<R: Runtime>(
             argument(c),
             argument(epilogue.bias.unwrap_or(a)),
             argument(epilogue.plus.unwrap_or(a)),
-            epilogue.previous.map_or(0.0, |(_, scale)| scale),
+            epilogue.previous.map(|(_, factor)| factor).or(epilogue.times).unwrap_or(0.0),
             rows,
             columns,
             depth,

@@ -115,7 +115,7 @@ fn half(words: &Array<u32>, at: usize) -> f32 {
     let bits = sixteen(words, at);
     let (sign, exponent, mantissa) = ((bits & 0x8000u32) << 16u32, (bits >> 10u32) & 0x1fu32, bits & 0x3ffu32);
     // A subnormal is its mantissa times 2^-24.
-    let subnormal = u32::reinterpret(f32::cast_from(mantissa) * f32::reinterpret(0x3380_0000u32));
+    let subnormal = u32::reinterpret(f32::cast_from(mantissa) * comptime!(1.0 / 16_777_216.0_f32));
     let normal = ((exponent + 112u32) << 23u32) | (mantissa << 13u32);
     let quiet = select(mantissa == 0u32, 0u32, 0x0040_0000u32);
     let beyond = 0x7f80_0000u32 | quiet | (mantissa << 13u32);

@@ -100,8 +100,9 @@ pub struct RecipeFile {
     /// Write a checkpoint every so many steps; a verifier re-computes from one to the next. Default: 50.
     pub save_steps: Option<u64>,
     /// Where to compute: `cpu`, `cuda`, `cuda:1`, `wgpu`, or `auto`, which is a CUDA device that may compute the recipe's
-    /// numerics, else the CPU. Does not change the result. Default: auto.
-    pub device: Option<crate::DeviceChoice>,
+    /// numerics, else the CPU. Several as in `cuda:0,cuda:1` share the rows of a step. Does not change the result.
+    /// Default: auto.
+    pub device: Option<crate::Devices>,
     /// The run folder. Default: `runs/` and the recipe's name, in the current folder.
     pub output_dir: Option<String>,
     /// The arithmetic: `exact-f32/1`. Default: exact-f32/1.

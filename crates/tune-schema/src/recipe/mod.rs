@@ -282,7 +282,7 @@ pub struct Recipe {
     pub eval_max_new_tokens: u32,
     pub eval_samples_shown: u32,
     pub save_steps: u64,
-    pub device: crate::DeviceChoice,
+    pub device: crate::Devices,
     pub output_dir: String,
     pub numerics: Numerics,
     pub provenance: BTreeMap<String, SourceProvenance>,

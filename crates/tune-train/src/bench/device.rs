@@ -186,8 +186,10 @@ pub fn measure<B: KernelBackend, C: KernelBackend>(
         observer.phase("the quickstart, on the device and on the CPU");
         let job = open_quickstart(quickstart)?;
         let folder = |name: &str| RunFolder::new(quickstart.join(name));
-        let claim = crate::run::<B>(&job, &folder("device"), device, &mut Silent)?.manifest.claim_id;
-        let claim_on_the_cpu = crate::run::<C>(&job, &folder("cpu"), cpu, &mut Silent)?.manifest.claim_id;
+        let claim =
+            crate::run::<B>(&job, &folder("device"), std::slice::from_ref(device), &mut Silent)?.manifest.claim_id;
+        let claim_on_the_cpu =
+            crate::run::<C>(&job, &folder("cpu"), std::slice::from_ref(cpu), &mut Silent)?.manifest.claim_id;
         Some(Quickstart { claim, claim_on_the_cpu })
     } else {
         None

@@ -52,12 +52,12 @@ pub struct StepTime {
 /// What a training step can fail with.
 pub fn bench<B: KernelBackend>(
     job: &Job,
-    device: &B::Device,
+    devices: &[B::Device],
     steps: u64,
     observer: &mut dyn Observer,
 ) -> Result<Measurement, TrainError> {
     observer.phase("loading the model");
-    let mut trainer = Trainer::<B>::new(job, device)?;
+    let mut trainer = Trainer::<B>::new(job, devices)?;
     let stream = &job.prepared.train;
     let last = stream.steps().min(steps.max(1) + 1);
     let mut measured = Vec::new();
@@ -75,7 +75,7 @@ pub fn bench<B: KernelBackend>(
         }
     }
     let operations = profile::stop();
-    Ok(summary(job, measured, &operations, peak_flops::<B>(device)))
+    Ok(summary(job, measured, &operations, peak_flops::<B>(&devices[0])))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -61,8 +61,8 @@ pub(crate) fn job_on(overrides: &[&str], device: DeviceFacts) -> Result<Job, Tra
 }
 
 /// The claim of a whole run in a folder of its own.
-pub(crate) fn claim<B: KernelBackend>(job: &Job, device: &B::Device) -> Claim {
+pub(crate) fn claim<B: KernelBackend>(job: &Job, devices: &[B::Device]) -> Claim {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = RunFolder::new(folder.path().join("run"));
-    tune_train::run::<B>(job, &folder, device, &mut Silent).expect("a run").manifest.claim
+    tune_train::run::<B>(job, &folder, devices, &mut Silent).expect("a run").manifest.claim
 }

@@ -66,11 +66,11 @@ pub(crate) fn execute(options: &BenchOptions, printer: &mut Printer) -> anyhow::
     }
     let report = match gpu(options.device)? {
         Opened::Cpu => bail!("the CPU is no GPU"),
-        Opened::Cuda(found) => report::<CudaRuntime, _>(&found, device_options, printer, |options, printer| {
-            guarded(|| Ok(measure::<Cuda, Flex>(&found.device, &FlexDevice, place.path(), options, printer)?))
+        Opened::Cuda(found) => report::<CudaRuntime, _>(&found[0], device_options, printer, |options, printer| {
+            guarded(|| Ok(measure::<Cuda, Flex>(&found[0].device, &FlexDevice, place.path(), options, printer)?))
         }),
-        Opened::Wgpu(found) => report::<WgpuRuntime, _>(&found, device_options, printer, |options, printer| {
-            guarded(|| Ok(measure::<Wgpu, Flex>(&found.device, &FlexDevice, place.path(), options, printer)?))
+        Opened::Wgpu(found) => report::<WgpuRuntime, _>(&found[0], device_options, printer, |options, printer| {
+            guarded(|| Ok(measure::<Wgpu, Flex>(&found[0].device, &FlexDevice, place.path(), options, printer)?))
         }),
     }?;
     printer.clear();

@@ -1,15 +1,15 @@
 //! From the name of a device to code compiled for it.
 
 use tune_kernels::cube::device::{Found, Opened, open};
-use tune_schema::DeviceChoice;
+use tune_schema::Devices;
 use tune_train::DeviceFacts;
 
-/// A device that may compute, and what goes into `environment.json`.
+/// Devices that may compute, and what goes into `environment.json`.
 ///
 /// # Errors
 /// A device that was named and cannot be had.
-pub(crate) fn select(choice: DeviceChoice) -> anyhow::Result<(Opened, DeviceFacts)> {
-    let opened = open(choice)?;
+pub(crate) fn select(devices: &Devices) -> anyhow::Result<(Opened, DeviceFacts)> {
+    let opened = open(devices)?;
     let facts = match &opened {
         Opened::Cpu => DeviceFacts::default(),
         Opened::Cuda(found) => facts(found),
@@ -18,33 +18,37 @@ pub(crate) fn select(choice: DeviceChoice) -> anyhow::Result<(Opened, DeviceFact
     Ok((opened, facts))
 }
 
-fn facts<D>(found: &Found<D>) -> DeviceFacts {
+fn facts<D>(found: &[Found<D>]) -> DeviceFacts {
+    let joined = |text: fn(&Found<D>) -> String| found.iter().map(text).collect::<Vec<_>>().join(",");
     DeviceFacts {
-        backend: found.choice.to_string(),
-        name: found.name.clone(),
-        driver: found.driver.clone(),
-        memory: found.memory,
+        backend: joined(|found| found.choice.to_string()),
+        name: joined(|found| found.name.clone()),
+        driver: found.first().map(|found| found.driver.clone()).unwrap_or_default(),
+        // Each holds the whole model.
+        memory: found.iter().map(|found| found.memory).min().flatten(),
     }
 }
 
-/// Runs `$body`, which gives a result, with `$backend` standing for a device's backend and `$device` for the device.
-/// The failure of a GPU becomes an error like any other.
+/// Runs `$body`, which gives a result, with `$backend` standing for the devices' backend and `$devices` for the devices. The
+/// failure of a GPU becomes an error like any other.
 macro_rules! on_device {
-    ($opened:expr, $backend:ident, $device:ident => $body:expr) => {
+    ($opened:expr, $backend:ident, $devices:ident => $body:expr) => {
         match $opened {
             tune_kernels::cube::device::Opened::Cpu => {
                 type $backend = burn_flex::Flex;
-                let $device = &burn_flex::FlexDevice;
+                let $devices = &[burn_flex::FlexDevice][..];
                 $body.map_err(anyhow::Error::from)
             }
             tune_kernels::cube::device::Opened::Cuda(found) => {
                 type $backend = tune_kernels::cube::Cuda;
-                let $device = &found.device;
+                let devices: Vec<_> = found.iter().map(|found| found.device.clone()).collect();
+                let $devices = &devices[..];
                 $crate::commands::device::guarded(|| $body.map_err(anyhow::Error::from))
             }
             tune_kernels::cube::device::Opened::Wgpu(found) => {
                 type $backend = tune_kernels::cube::Wgpu;
-                let $device = &found.device;
+                let devices: Vec<_> = found.iter().map(|found| found.device.clone()).collect();
+                let $devices = &devices[..];
                 $crate::commands::device::guarded(|| $body.map_err(anyhow::Error::from))
             }
         }

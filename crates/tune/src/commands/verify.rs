@@ -23,7 +23,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
     }
     let source =
         tune_source::Options { mode: tune_source::LockMode::Locked, offline: options.offline, ..Default::default() };
-    let (opened, device) = select(options.device)?;
+    let (opened, device) = select(&options.device)?;
     let library = tune_verify::VerifyOptions {
         level: match options.level {
             LevelName::Files => Level::Files,
@@ -37,7 +37,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
     };
     printer.log_every(50);
     let target = &options.target;
-    let verdict = on_device!(&opened, B, device => tune_verify::verify::<B>(target, &library, device, printer))?;
+    let verdict = on_device!(&opened, B, devices => tune_verify::verify::<B>(target, &library, devices, printer))?;
     printer.clear();
     if options.json {
         printer.result(&serde_json::to_string_pretty(&verdict)?);

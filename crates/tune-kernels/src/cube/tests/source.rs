@@ -1,5 +1,5 @@
-//! The CUDA source that is generated from the kernels, read line by line. No GPU is needed: the source is made by the
-//! compiler that would hand it to NVRTC.
+//! The CUDA source that is generated from the kernels, read line by line, and where NVRTC is at hand what that makes of it.
+//! No GPU is needed for either.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,7 @@ use cubecl::CubeTask;
 use cubecl::cuda::CudaCompiler;
 use cubecl::prelude::*;
 use cubecl::wgpu::WgpuRuntime;
+use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
 use crate::cube::product::Form;
 use crate::cube::{attention, head, peak, pointwise, probe, product, rows, stored};
@@ -87,6 +88,11 @@ fn canonical(source: &str) -> String {
 
 /// The source of every kernel, in every form whose arithmetic differs.
 fn sources(client: &ComputeClient<WgpuRuntime>) -> BTreeMap<String, String> {
+    kernels(client).into_iter().map(|(name, source)| (name, canonical(&source))).collect()
+}
+
+/// The same as it would be compiled.
+fn kernels(client: &ComputeClient<WgpuRuntime>) -> BTreeMap<String, String> {
     let a = || ArrayCompilationArg { inplace: None };
     let s = || KernelSettings::default().cube_dim(CubeDim::new_1d(256));
     let mut sources = BTreeMap::new();
@@ -96,17 +102,25 @@ fn sources(client: &ComputeClient<WgpuRuntime>) -> BTreeMap<String, String> {
             let kernel = $module::$kernel::$Kernel::<WgpuRuntime>::new(
                 s(), client.clone(), $(kernel!(@ $argument)),* $(, $comptime)*
             );
-            sources.insert($name.to_owned(), canonical(&cuda(kernel)));
+            sources.insert($name.to_owned(), cuda(kernel));
         };
         (@ a) => { a() };
         (@ n) => { () };
     }
     for side in [1, 4, 8] {
-        for extra in [false, true] {
-            let form =
-                Form { side, along: [extra, !extra], continues: !extra, bias: extra, previous: extra, plus: extra };
-            let name = format!("product of {side} × {side}{}", if extra { " with epilogue" } else { "" });
-            kernel!(name, product, product_kernel, ProductKernel, [a, a, a, a, a, n, n, n, n, n, n, n, n, n, n], form);
+        for (name, with, times) in
+            [("", false, false), (" with epilogue", true, false), (" with a factor", false, true)]
+        {
+            let along = [with, !with];
+            let form = Form { side, along, continues: !with, bias: with, previous: with, plus: with, times };
+            kernel!(
+                format!("product of {side} × {side}{name}"),
+                product,
+                product_kernel,
+                ProductKernel,
+                [a, a, a, a, a, n, n, n, n, n, n, n, n, n, n],
+                form
+            );
         }
     }
     kernel!("probe", probe, probe_kernel, ProbeKernel, [a, a, a, a, a, n]);
@@ -131,7 +145,6 @@ fn sources(client: &ComputeClient<WgpuRuntime>) -> BTreeMap<String, String> {
     kernel!("swiglu", pointwise, swiglu_kernel, SwigluKernel, [a, a, a, n, n]);
     kernel!("swiglu backward", pointwise, swiglu_backward_kernel, SwigluBackwardKernel, [a, a, a, a, a, n, n]);
     kernel!("adamw", pointwise, adamw_kernel, AdamwKernel, [a, a, a, a, a, a, a, n, n, n, n, n, n, n, n, n]);
-    kernel!("scale", pointwise, scale_kernel, ScaleKernel, [a, a, n, n]);
     kernel!("dropout", pointwise, dropout_kernel, DropoutKernel, [a, a, a, n, n, n, n, n, n, n]);
     kernel!("bias gradient", pointwise, bias_gradient_kernel, BiasGradientKernel, [a, a, n, n, n]);
     kernel!(
@@ -205,15 +218,20 @@ fn known_addend(a: &Array<f32>, b: &mut Array<f32>) {
     b[ABSOLUTE_POS] = fma(a[ABSOLUTE_POS], a[ABSOLUTE_POS], -0.0) + b[ABSOLUTE_POS];
 }
 
-#[test]
-fn the_check_can_fail() {
-    let Some(client) = super::client() else { return };
+/// Sources that break the contract.
+fn naked_kernels(client: &ComputeClient<WgpuRuntime>) -> [String; 3] {
     let a = || ArrayCompilationArg { inplace: None };
     let s = || KernelSettings::default().cube_dim(CubeDim::new_1d(256));
     let naked = cuda(naked::Naked::<WgpuRuntime>::new(s(), client.clone(), a(), a()));
     let later = cuda(naked_later::NakedLater::<WgpuRuntime>::new(s(), client.clone(), a(), a()));
     let known = cuda(known_addend::KnownAddend::<WgpuRuntime>::new(s(), client.clone(), a(), a()));
-    for source in [naked, later, known] {
+    [naked, later, known]
+}
+
+#[test]
+fn the_check_can_fail() {
+    let Some(client) = super::client() else { return };
+    for source in naked_kernels(&client) {
         assert!(!violations(&source).is_empty(), "{source}");
     }
 }
@@ -241,4 +259,71 @@ fn cuda_source_holds_no_naked_multiply_add() {
     }
     let golden = std::fs::read_to_string(GOLDEN).expect("the golden file");
     assert_eq!(now, golden, "a generated source changed: read it, then set the digests with TUNE_UPDATE_GOLDEN=1");
+}
+
+/// What NVRTC makes of a source for a recent GPU; `contract` as by default, or switched off.
+fn ptx(source: &str, headers: &str, contract: Option<bool>) -> Result<String, String> {
+    let options = CompileOptions {
+        fmad: contract,
+        include_paths: vec![headers.to_owned()],
+        arch: Some("compute_90"),
+        ..CompileOptions::default()
+    };
+    compile_ptx_with_opts(source, options).map(|ptx| ptx.to_src()).map_err(|error| format!("{error:?}"))
+}
+
+/// What is left to contract in PTX, or was contracted: instructions that only contraction makes, products whose register
+/// feeds an addition, and whatever is only approximately right.
+fn contractions(with: &str, without: &str) -> Vec<String> {
+    let plain = |ptx: &str| {
+        let lines = ptx.lines().map(str::trim).filter(|line| !line.starts_with("//") && !line.starts_with('.'));
+        lines.map(|line| line.replace(".rn.f32", ".f32")).collect::<Vec<String>>()
+    };
+    let (with, without) = (plain(with), plain(without));
+    let mut found = Vec::new();
+    if with != without {
+        found.push("contraction makes another program".to_owned());
+    }
+    let mut products = BTreeSet::new();
+    for line in &with {
+        if line.contains(".approx") || line.contains(".ftz") {
+            found.push(line.clone());
+        }
+        let Some((instruction, operands)) = line.trim_end_matches(';').split_once([' ', '\t']) else { continue };
+        let mut operands = operands.split(',').map(str::trim);
+        let target = operands.next().unwrap_or_default();
+        match instruction {
+            "mul.f32" => drop(products.insert(target.to_owned())),
+            "add.f32" | "sub.f32" if operands.any(|operand| products.contains(operand)) => found.push(line.clone()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// `TUNE_TEST_NVRTC` names the folder of CUDA's headers; NVRTC itself is found as any library is.
+#[test]
+fn nvrtc_compiles_every_kernel_and_finds_nothing_to_contract() {
+    let Some(client) = super::client() else { return };
+    let headers = std::env::var("TUNE_TEST_NVRTC").unwrap_or_default();
+    // SAFETY: this only tries to load the library that the platform's loader finds under NVRTC's names.
+    if headers.is_empty() || !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        assert!(headers.is_empty(), "TUNE_TEST_NVRTC asks for NVRTC; the library was not found");
+        #[allow(clippy::print_stderr, reason = "a test that compares nothing says so")]
+        {
+            eprintln!("NOT COMPARED: no NVRTC; the Python packages nvidia-cuda-nvrtc and nvidia-cuda-runtime bring it");
+        }
+        return;
+    }
+    let both = |source: &str| {
+        let compile = |contract| ptx(source, &headers, contract).unwrap_or_else(|error| panic!("{error}\n{source}"));
+        contractions(&compile(None), &compile(Some(false)))
+    };
+    for (name, source) in kernels(&client) {
+        assert_eq!(both(&source), Vec::<String>::new(), "{name}");
+    }
+    // The third is one that this release of NVRTC leaves alone.
+    for source in &naked_kernels(&client)[..2] {
+        assert!(!both(source).is_empty(), "{source}");
+    }
 }
