@@ -16,7 +16,7 @@ fn screen(outcome: &Outcome, world: &World) -> String {
 fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
-    settings.add_filter(r"in \d+\.\d s, \d+ tokens/s", "in SECONDS s, SPEED tokens/s");
+    settings.add_filter(r"in \d+\.\d s, \d+ tokens/s on \S+", "in SECONDS s, SPEED tokens/s on DEVICE");
     settings.add_filter(r"\d+ tokens/s  \d+:\d\d left", "SPEED tokens/s  TIME left");
     // The seal covers the timings too.
     settings.add_filter(r"seal( +ok +)sha256:[0-9a-f]{64}", "seal${1}SEAL");

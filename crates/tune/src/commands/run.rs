@@ -45,12 +45,13 @@ fn summary(recipe: &tune_schema::recipe::Recipe, folder: &RunFolder, outcome: &R
     }
     let stream = &claim.stream;
     printer.result(&format!(
-        "{} steps over {} tokens ({} supervised) in {:.1} s, {:.0} tokens/s",
+        "{} steps over {} tokens ({} supervised) in {:.1} s, {:.0} tokens/s on {}",
         claim.training.steps,
         stream.tokens,
         stream.supervised_tokens,
         outcome.environment.train_seconds,
-        outcome.environment.tokens_per_second
+        outcome.environment.tokens_per_second,
+        outcome.environment.backend
     ));
     let place = folder.path().display();
     printer.result(&format!("claim: {}", outcome.manifest.claim_id));
