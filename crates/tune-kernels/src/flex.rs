@@ -9,6 +9,7 @@ use burn_tensor::Tensor;
 use crate::backend::{
     CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
 };
+use crate::checks;
 use crate::cpu::linear::Branch;
 use crate::cpu::{Level, attention, head, linear, pointwise};
 use crate::layout::{Rows, Span};
@@ -72,11 +73,6 @@ struct HostLayer<'a> {
 
 impl<'a> HostLayer<'a> {
     fn new(layer: &'a Layer<'a, Flex>) -> Self {
-        let [outputs, inputs] = layer.weight.dims();
-        if let Some(branch) = &layer.branch {
-            let rank = branch.a.dims()[0];
-            assert_eq!(([rank, inputs], [outputs, rank]), (branch.a.dims(), branch.b.dims()), "shapes of A and B");
-        }
         Self {
             layer,
             weight: HostWeight::new(layer.weight),
@@ -103,11 +99,6 @@ impl<'a> HostLayer<'a> {
     }
 }
 
-/// Columns of a tensor seen as a matrix: a vector is a matrix of one row.
-fn columns(dims: &[usize]) -> usize {
-    dims.last().copied().unwrap_or(1).max(1)
-}
-
 impl KernelBackend for Flex {
     type Stored = Arc<StoredMatrix>;
 
@@ -125,8 +116,8 @@ impl KernelBackend for Flex {
         plus: Option<&Tensor<Self, 2>>,
         rows: &Rows,
     ) -> Vec<LayerOutput<Self>> {
-        let [tokens, inputs] = x.dims();
-        assert!(layers.iter().all(|layer| layer.weight.dims()[1] == inputs), "linears: inputs of x and the weights");
+        let [tokens, _] = x.dims();
+        checks::linears(x, layers);
         let (x, plus) = (Host::new(x), plus.map(Host::new));
         let hosts: Vec<HostLayer<'_>> = layers.iter().map(HostLayer::new).collect();
         let views: Vec<linear::Layer<'_>> = hosts.iter().map(HostLayer::view).collect();
@@ -143,8 +134,8 @@ impl KernelBackend for Flex {
         w: &Weight<Self>,
         plus: Option<&Tensor<Self, 2>>,
     ) -> Tensor<Self, 2> {
-        let ([tokens, outputs], [w_outputs, inputs]) = (dy.dims(), w.dims());
-        assert_eq!(outputs, w_outputs, "linear_input_gradient: outputs of dy and w");
+        checks::linear_input_gradient(dy, w);
+        let ([tokens, outputs], [_, inputs]) = (dy.dims(), w.dims());
         let (dy, w, plus) = (Host::new(dy), HostWeight::new(w), plus.map(Host::new));
         let plus = plus.as_ref().map(Host::slice);
         let dx = timed(Operation::LinearBackward, || {
@@ -154,8 +145,8 @@ impl KernelBackend for Flex {
     }
 
     fn linear_weight_gradient(dy: &Tensor<Self, 2>, x: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 2>> {
-        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
-        assert_eq!(tokens, x_tokens, "linear_weight_gradient: tokens of dy and x");
+        checks::linear_weight_gradient(dy, x);
+        let ([_, outputs], [_, inputs]) = (dy.dims(), x.dims());
         let (dy, x) = (Host::new(dy), Host::new(x));
         let one = |row| linear::linear_weight_gradient(Level::current(), dy.slice(), x.slice(), inputs, outputs, row);
         timed(Operation::WeightGradient, || rows.ranges.iter().map(|row| tensor(one(row), [outputs, inputs])).collect())
@@ -175,12 +166,8 @@ impl KernelBackend for Flex {
         rows: &Rows,
         input: InputGradient<'_, Self>,
     ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
-        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
-        assert_eq!(
-            (tokens, [outputs, inputs]),
-            (x_tokens, layer.weight.dims()),
-            "linear_lora_backward: shapes of dy, x and the weight"
-        );
+        checks::linear_lora_backward(dy, x, layer);
+        let ([tokens, outputs], [_, inputs]) = (dy.dims(), x.dims());
         let rank = h.dims()[1];
         let host = HostLayer::new(layer);
         let (dy, x, h) = (Host::new(dy), Host::new(x), Host::new(h));
@@ -203,7 +190,7 @@ impl KernelBackend for Flex {
 
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
         let [tokens, features] = x.dims();
-        assert_eq!([features], w.dims(), "rms_norm: shape of w");
+        checks::rms_norm(x, w);
         let (y, roots) = timed(Operation::Norm, || {
             pointwise::rms_norm(Level::current(), Host::new(x).slice(), Host::new(w).slice(), epsilon)
         });
@@ -217,7 +204,7 @@ impl KernelBackend for Flex {
         reciprocal_roots: &Tensor<Self, 1>,
         plus: Option<&Tensor<Self, 2>>,
     ) -> Tensor<Self, 2> {
-        assert_eq!(dy.dims(), x.dims(), "rms_norm_input_gradient: shapes of dy and x");
+        checks::rms_norm_input_gradient(dy, x);
         let (dy, host, w, roots) = (Host::new(dy), Host::new(x), Host::new(w), Host::new(reciprocal_roots));
         let plus = plus.map(Host::new);
         let plus = plus.as_ref().map(Host::slice);
@@ -249,9 +236,8 @@ impl KernelBackend for Flex {
         sin: &Tensor<Self, 2>,
         inverse: bool,
     ) -> Tensor<Self, 2> {
-        let ([tokens, _], [table, half]) = (x.dims(), cos.dims());
-        assert_eq!(tokens, positions.len(), "rope: one position a token");
-        assert!(positions.iter().all(|p| (*p as usize) < table), "rope: positions within the tables");
+        let [_, half] = cos.dims();
+        checks::rope(x, positions, cos);
         let (host, cos, sin) = (Host::new(x), Host::new(cos), Host::new(sin));
         let y = timed(Operation::Rope, || {
             pointwise::rope(Level::current(), host.slice(), positions, cos.slice(), sin.slice(), 2 * half, inverse)
@@ -267,18 +253,7 @@ impl KernelBackend for Flex {
         heads: Heads,
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
         let [tokens, features] = q.dims();
-        assert_eq!(features, heads.heads * heads.head_dim, "attention: features of q");
-        assert_eq!(
-            (k.dims()[1], k.dims()),
-            (heads.kv_heads * heads.head_dim, v.dims()),
-            "attention: shapes of k and v"
-        );
-        assert!(
-            spans
-                .iter()
-                .all(|s| s.queries.end <= tokens && s.keys.end <= k.dims()[0] && s.queries.len() <= s.keys.len()),
-            "attention: spans within the tensors"
-        );
+        checks::attention(q, k, v, spans, heads);
         let (q, k, v) = (Host::new(q), Host::new(k), Host::new(v));
         let (output, statistics) = timed(Operation::AttentionForward, || {
             attention::attention(Level::current(), q.slice(), k.slice(), v.slice(), spans, heads)
@@ -296,11 +271,7 @@ impl KernelBackend for Flex {
         spans: &[Span],
         heads: Heads,
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Tensor<Self, 2>) {
-        assert_eq!(
-            (d_output.dims(), q.dims()),
-            (output.dims(), output.dims()),
-            "attention_backward: shapes of q and the outputs"
-        );
+        checks::attention_backward(d_output, q, output);
         let (q_dims, k_dims) = (q.dims(), k.dims());
         let (d_output, q, k, v) = (Host::new(d_output), Host::new(q), Host::new(k), Host::new(v));
         let (output, statistics) = (Host::new(output), Host::new(statistics));
@@ -321,7 +292,7 @@ impl KernelBackend for Flex {
     }
 
     fn swiglu(gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2> {
-        assert_eq!(gate.dims(), up.dims(), "swiglu: shapes of gate and up");
+        checks::swiglu(gate, up);
         let (g, u) = (Host::new(gate), Host::new(up));
         let y = timed(Operation::SwiGlu, || pointwise::swiglu(Level::current(), g.slice(), u.slice()));
         tensor(y, gate.dims())
@@ -332,7 +303,7 @@ impl KernelBackend for Flex {
         gate: &Tensor<Self, 2>,
         up: &Tensor<Self, 2>,
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        assert_eq!((dy.dims(), gate.dims()), (up.dims(), up.dims()), "swiglu_backward: shapes");
+        checks::swiglu_backward(dy, gate, up);
         let dims = gate.dims();
         let (dy, gate, up) = (Host::new(dy), Host::new(gate), Host::new(up));
         let (d_gate, d_up) = timed(Operation::SwiGlu, || {
@@ -342,8 +313,8 @@ impl KernelBackend for Flex {
     }
 
     fn embedding(table: &Weight<Self>, ids: &[u32]) -> Tensor<Self, 2> {
-        let [vocabulary, features] = table.dims();
-        assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "embedding: ids within the vocabulary");
+        checks::embedding(table, ids);
+        let [_, features] = table.dims();
         let rows = timed(Operation::Embedding, || head::embedding(HostWeight::new(table).view(), ids, features));
         tensor(rows, [ids.len(), features])
     }
@@ -362,13 +333,8 @@ impl KernelBackend for Flex {
         rows: &Rows,
         gradients: Gradients,
     ) -> CrossEntropy<Self> {
-        let ([tokens, features], [vocabulary, w_features]) = (x.dims(), w.dims());
-        assert_eq!(features, w_features, "cross_entropy: features of x and w");
-        assert!(
-            targets.iter().all(|t| t.position < tokens && (t.label as usize) < vocabulary),
-            "cross_entropy: targets within x and w"
-        );
-        assert!(targets.is_sorted_by(|a, b| a.position < b.position), "cross_entropy: targets in order");
+        checks::cross_entropy(x, w, targets);
+        let ([tokens, features], [vocabulary, _]) = (x.dims(), w.dims());
         let (x, w) = (Host::new(x), HostWeight::new(w));
         let (losses, dx, dw) = timed(Operation::Head, || {
             head::cross_entropy(Level::current(), x.slice(), w.view(), features, targets, rows, gradients)
@@ -388,7 +354,7 @@ impl KernelBackend for Flex {
         scalars: AdamW,
     ) -> [Tensor<Self, D>; 3] {
         let dims = parameter.dims();
-        assert_eq!((dims, dims, dims), (first_moment.dims(), second_moment.dims(), gradient.dims()), "adamw: shapes");
+        checks::adamw([&parameter, &first_moment, &second_moment, gradient]);
         let (mut p, mut m, mut v) = (into_values(parameter), into_values(first_moment), into_values(second_moment));
         let gradient = Host::new(gradient);
         timed(Operation::Optimizer, || {
@@ -399,7 +365,7 @@ impl KernelBackend for Flex {
 
     fn row_sums_of_squares<const D: usize>(matrices: &[&Tensor<Self, D>]) -> Vec<f32> {
         let of = |x: &&Tensor<Self, D>| {
-            pointwise::row_sums_of_squares(Level::current(), Host::new(x).slice(), columns(&x.dims()))
+            pointwise::row_sums_of_squares(Level::current(), Host::new(x).slice(), checks::matrix(&x.dims())[1])
         };
         timed(Operation::Optimizer, || matrices.iter().flat_map(of).collect())
     }

@@ -15,6 +15,7 @@
 //! Nothing here calls a platform's math library, and no order of additions depends on the machine.
 
 pub mod backend;
+mod checks;
 pub mod compare;
 pub mod cpu;
 pub mod cube;

@@ -1,16 +1,15 @@
 //! Every CPU kernel, at every level this processor has, equals the scalar reference bit for bit: on random shapes, with
 //! 1, primes and sizes around the tiles among them.
 
-use tune_kernels::backend::{Gradients, Target};
-use tune_kernels::compare::{Random, difference, sum};
+use tune_kernels::backend::Gradients;
+use tune_kernels::compare::{ADAMW, Random, difference, sum};
 use tune_kernels::cpu::linear::{Branch, InputGradient, Layer, Weight};
 use tune_kernels::cpu::{Level, attention, head, linear, pointwise};
 use tune_kernels::encoding::Encoding;
 use tune_kernels::lanes::Fused;
-use tune_kernels::layout::Span;
 use tune_kernels::philox::StreamKey;
 use tune_kernels::reference;
-use tune_kernels::shapes::{AdamW, Dropout, Heads};
+use tune_kernels::shapes::{Dropout, Heads};
 
 /// Panics at the first place whose bits differ.
 fn same(what: &str, level: Level, got: &[f32], want: &[f32]) {
@@ -200,16 +199,7 @@ fn normalisation_rotation_activation_optimizer() {
         let rotated = random.values(tokens * heads * head_dim);
         let (cos, sin) = (random.values(50 * half), random.values(50 * half));
         let positions: Vec<u32> = (0..tokens).map(|_| random.word() % 50).collect();
-        let scalars = AdamW {
-            gradient_factor: 0.013,
-            decay: 0.999,
-            one_minus_beta1: 0.1,
-            beta2: 0.999,
-            one_minus_beta2: 0.001,
-            root_bias_correction2: 0.25,
-            epsilon: 1e-8,
-            step_size: 3e-3,
-        };
+        let scalars = ADAMW;
         let moments: Vec<f32> = random.values(n).iter().map(|v| v * v).collect();
         let mut want = [x.clone(), dy.clone(), moments.clone()];
         let [p, m, v] = &mut want;
@@ -271,15 +261,7 @@ fn attention_forward_and_backward() {
             head_dim: 2 * (1 + random.word() as usize % 40),
         };
         let tokens = random.size();
-        // Short segments; one long one of several blocks; or, as with a cache, more keys than queries.
-        let (queries, spans) = match case % 3 {
-            0 => (tokens, random.rows(tokens).ranges.into_iter().map(Span::segment).collect()),
-            1 => (tokens, vec![Span::segment(0..tokens)]),
-            _ => {
-                let queries = 1 + random.word() as usize % tokens;
-                (queries, vec![Span { queries: 0..queries, keys: 0..tokens }])
-            }
-        };
+        let (queries, spans) = random.spans(case, tokens);
         let (q, k) =
             (random.values(queries * heads.heads * heads.head_dim), random.values(tokens * kv_heads * heads.head_dim));
         let (v, dy) = (random.values(k.len()), random.values(q.len()));
@@ -305,12 +287,7 @@ fn cross_entropy() {
         let (tokens, features, vocabulary) = (random.size(), random.size(), random.size() + 1);
         let (x, w) = (random.values(tokens * features), random.values(vocabulary * features));
         let rows = random.rows(tokens);
-        let mut targets = Vec::new();
-        for position in 0..tokens {
-            if !random.word().is_multiple_of(3) {
-                targets.push(Target { position, label: random.word() % vocabulary as u32 });
-            }
-        }
+        let targets = random.targets(tokens, vocabulary);
         let (losses, d_logits, dx) = reference::cross_entropy::<Fused>(&x, &w, features, &targets);
         let gathered: Vec<f32> = targets.iter().flat_map(|t| x[t.position * features..][..features].to_vec()).collect();
         for level in levels() {

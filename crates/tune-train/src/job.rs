@@ -22,7 +22,7 @@ pub struct JobOptions {
     pub source: tune_source::Options,
     /// Places of sources by name, in front of where the recipe says.
     pub locations: BTreeMap<String, PathBuf>,
-    /// The device, for `environment.json`.
+    /// The device: what it holds, and what `environment.json` says of it.
     pub device: DeviceFacts,
 }
 

@@ -9,8 +9,21 @@ mod random;
 
 use crate::KernelBackend;
 use crate::reference::Fma;
+use crate::shapes::AdamW;
 
 pub use random::{Random, sum};
+
+/// Scalars of an optimizer step in which each of them shows.
+pub const ADAMW: AdamW = AdamW {
+    gradient_factor: 0.013,
+    decay: 0.999,
+    one_minus_beta1: 0.1,
+    beta2: 0.999,
+    one_minus_beta2: 0.001,
+    root_bias_correction2: 0.25,
+    epsilon: 1e-8,
+    step_size: 3e-3,
+};
 
 /// What the comparison of one group of operations came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

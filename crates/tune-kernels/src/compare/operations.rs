@@ -3,14 +3,14 @@
 use burn_backend::TensorData;
 use burn_tensor::Tensor;
 
-use super::{Check, Random, sum};
+use super::{ADAMW, Check, Random, sum};
 use crate::KernelBackend;
-use crate::backend::{Gradients, InputGradient, Layer, LoraBranch, Target, Weight};
+use crate::backend::{Gradients, InputGradient, Layer, LoraBranch, Weight};
 use crate::encoding::Encoding;
-use crate::layout::{Rows, Span};
+use crate::layout::Rows;
 use crate::philox::StreamKey;
 use crate::reference::{self, Fma};
-use crate::shapes::{AdamW, Dropout, Heads};
+use crate::shapes::{Dropout, Heads};
 
 fn tensor<B: KernelBackend, const D: usize>(values: &[f32], shape: [usize; D], device: &B::Device) -> Tensor<B, D> {
     Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
@@ -174,16 +174,7 @@ pub(super) fn elementwise<B: KernelBackend, F: Fma>(device: &B::Device, case: u3
     let (got_gate, got_up) = B::swiglu_backward(&tdy, &tgate, &tup);
     check.same("swiglu dgate", &host(&got_gate), &want_gate);
     check.same("swiglu dup", &host(&got_up), &want_up);
-    let scalars = AdamW {
-        gradient_factor: 0.013,
-        decay: 0.999,
-        one_minus_beta1: 0.1,
-        beta2: 0.999,
-        one_minus_beta2: 0.001,
-        root_bias_correction2: 0.25,
-        epsilon: 1e-8,
-        step_size: 3e-3,
-    };
+    let scalars = ADAMW;
     let squares: Vec<f32> = up.iter().map(|v| v * v).collect();
     let mut want = [gate.clone(), dy.clone(), squares.clone()];
     let [p, m, v] = &mut want;
@@ -204,15 +195,7 @@ pub(super) fn attention<B: KernelBackend, F: Fma>(device: &B::Device, case: u32,
         head_dim: [2, 16, 30, 64, 74][random.word() as usize % 5],
     };
     let tokens = random.size() + if case % 6 == 1 { 64 } else { 0 };
-    // Short segments; one long one of several blocks; or, as with a cache, more keys than queries.
-    let (queries, spans) = match case % 3 {
-        0 => (tokens, random.rows(tokens).ranges.into_iter().map(Span::segment).collect()),
-        1 => (tokens, vec![Span::segment(0..tokens)]),
-        _ => {
-            let queries = 1 + random.word() as usize % tokens;
-            (queries, vec![Span { queries: 0..queries, keys: 0..tokens }])
-        }
-    };
+    let (queries, spans) = random.spans(case, tokens);
     let [q_size, k_size] = [queries * heads.heads, tokens * kv_heads].map(|n| n * heads.head_dim);
     let (q, dy, k, v) = (random.values(q_size), random.values(q_size), random.values(k_size), random.values(k_size));
     let (o, statistics) = reference::attention::<F>(&q, &k, &v, &spans, heads);
@@ -237,12 +220,7 @@ pub(super) fn cross_entropy<B: KernelBackend, F: Fma>(device: &B::Device, case: 
     let vocabulary = random.size() + if case.is_multiple_of(4) { 700 } else { 1 };
     let (x, w) = (random.values(tokens * features), random.values(vocabulary * features));
     let rows = random.rows(tokens);
-    let mut targets = Vec::new();
-    for position in 0..tokens {
-        if !random.word().is_multiple_of(3) {
-            targets.push(Target { position, label: random.word() % vocabulary as u32 });
-        }
-    }
+    let targets = random.targets(tokens, vocabulary);
     let (losses, d_logits, dx) = reference::cross_entropy::<F>(&x, &w, features, &targets);
     let gathered: Vec<f32> = targets.iter().flat_map(|t| x[t.position * features..][..features].to_vec()).collect();
     let tx = tensor(&x, [tokens, features], device);

@@ -1,7 +1,8 @@
 //! Random shapes and values, from the contract's own generator.
 
+use crate::backend::Target;
 use crate::encoding::Encoding;
-use crate::layout::Rows;
+use crate::layout::{Rows, Span};
 use crate::philox::{StreamKey, philox4x32_10};
 use crate::stored::StoredMatrix;
 
@@ -49,6 +50,31 @@ impl Random {
             start = end;
         }
         Rows { ranges, first: self.word() % 5 }
+    }
+
+    /// Targets at about two of three tokens.
+    #[expect(clippy::cast_possible_truncation, reason = "a vocabulary is far below 2^32")]
+    pub fn targets(&mut self, tokens: usize, vocabulary: usize) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for position in 0..tokens {
+            if !self.word().is_multiple_of(3) {
+                targets.push(Target { position, label: self.word() % vocabulary as u32 });
+            }
+        }
+        targets
+    }
+
+    /// Spans over `tokens` keys, and how many queries they have. By the number of the case: short segments; one long one of
+    /// several blocks; or, as with a cache, more keys than queries.
+    pub fn spans(&mut self, case: u32, tokens: usize) -> (usize, Vec<Span>) {
+        match case % 3 {
+            0 => (tokens, self.rows(tokens).ranges.into_iter().map(Span::segment).collect()),
+            1 => (tokens, vec![Span::segment(0..tokens)]),
+            _ => {
+                let queries = 1 + self.word() as usize % tokens;
+                (queries, vec![Span { queries: 0..queries, keys: 0..tokens }])
+            }
+        }
     }
 
     /// A matrix in a stored type, with numbers of ordinary size, and its values.

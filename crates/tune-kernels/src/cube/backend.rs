@@ -15,6 +15,7 @@ use super::{CubeStored, attention, head, linear, pointwise, read_all, rows};
 use crate::backend::{
     CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
 };
+use crate::checks;
 use crate::layout::{Rows, Span};
 use crate::shapes::{AdamW, Heads};
 use crate::stored::StoredMatrix;
@@ -60,14 +61,8 @@ impl<R: CubeRuntime> Place<R> {
         let [outputs, inputs] = layer.weight.dims();
         let branch = layer.branch.as_ref().map(|branch| {
             let rank = branch.a.dims()[0];
-            assert_eq!(([rank, inputs], [outputs, rank]), (branch.a.dims(), branch.b.dims()), "shapes of A and B");
-            linear::Branch {
-                a: buffer(&branch.a),
-                b: buffer(&branch.b),
-                rank,
-                scale: branch.scale,
-                dropout: branch.dropout,
-            }
+            let (a, b) = (buffer(&branch.a), buffer(&branch.b));
+            linear::Branch { a, b, rank, scale: branch.scale, dropout: branch.dropout }
         });
         linear::Layer { weight: self.weight(layer.weight), inputs, outputs, bias: layer.bias.map(buffer), branch }
     }
@@ -78,12 +73,6 @@ fn buffer<R: CubeRuntime, const D: usize>(tensor: &Tensor<Cube<R>, D>) -> Handle
     let primitive = tensor.clone().into_primitive().tensor();
     assert_eq!(primitive.dtype(), DType::F32, "tensors of the contract are f32");
     into_contiguous(primitive).handle
-}
-
-/// A tensor seen as a matrix: a vector is a matrix of one row.
-fn matrix(dims: &[usize]) -> [usize; 2] {
-    let columns = dims.last().copied().unwrap_or(1).max(1);
-    [dims.iter().product::<usize>() / columns, columns]
 }
 
 impl<R: CubeRuntime> KernelBackend for Cube<R> {
@@ -103,8 +92,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         plus: Option<&Tensor<Self, 2>>,
         rows: &Rows,
     ) -> Vec<LayerOutput<Self>> {
-        let [tokens, inputs] = x.dims();
-        assert!(layers.iter().all(|layer| layer.weight.dims()[1] == inputs), "linears: inputs of x and the weights");
+        let [tokens, _] = x.dims();
+        checks::linears(x, layers);
         let (place, x, plus) = (Place::of(x), buffer(x), plus.map(buffer));
         let outputs = layers.iter().enumerate().map(|(number, layer)| {
             let layer = place.layer(layer);
@@ -123,8 +112,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         w: &Weight<Self>,
         plus: Option<&Tensor<Self, 2>>,
     ) -> Tensor<Self, 2> {
-        let ([tokens, outputs], [w_outputs, inputs]) = (dy.dims(), w.dims());
-        assert_eq!(outputs, w_outputs, "linear_input_gradient: outputs of dy and w");
+        checks::linear_input_gradient(dy, w);
+        let ([tokens, outputs], [_, inputs]) = (dy.dims(), w.dims());
         let (place, plus) = (Place::of(dy), plus.map(buffer));
         let epilogue = Epilogue { plus: plus.as_ref(), ..Epilogue::default() };
         let shape = Shape::input_gradient(tokens, inputs, outputs);
@@ -132,8 +121,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
     }
 
     fn linear_weight_gradient(dy: &Tensor<Self, 2>, x: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 2>> {
-        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
-        assert_eq!(tokens, x_tokens, "linear_weight_gradient: tokens of dy and x");
+        checks::linear_weight_gradient(dy, x);
+        let ([_, outputs], [_, inputs]) = (dy.dims(), x.dims());
         let (place, dy, x) = (Place::of(dy), buffer(dy), buffer(x));
         let one = |row: &Range<usize>| {
             let shape = Shape::weight_gradient(row, inputs, outputs);
@@ -157,27 +146,20 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         rows: &Rows,
         input: InputGradient<'_, Self>,
     ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
-        let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
-        assert_eq!(
-            (tokens, [outputs, inputs]),
-            (x_tokens, layer.weight.dims()),
-            "linear_lora_backward: shapes of dy, x and the weight"
-        );
+        checks::linear_lora_backward(dy, x, layer);
+        let ([tokens, outputs], [_, inputs]) = (dy.dims(), x.dims());
         let place = Place::of(dy);
         let layer = place.layer(layer);
         let branch = layer.branch.as_ref().expect("linear_lora_backward: a layer with a branch");
-        let plus;
-        let input = match input {
-            InputGradient::None => linear::InputGradient::None,
-            InputGradient::Alone => linear::InputGradient::Alone,
-            InputGradient::Plus(tensor) => {
-                plus = buffer(tensor);
-                linear::InputGradient::Plus(&plus)
-            }
+        let plus = match input {
+            InputGradient::None => None,
+            InputGradient::Alone => Some(None),
+            InputGradient::Plus(tensor) => Some(Some(buffer(tensor))),
         };
+        let plus = plus.as_ref().map(Option::as_ref);
         let operands = [dy, x, h].map(buffer);
         let (dx, gradients) =
-            linear::linear_lora_backward(&place.client, operands.each_ref(), &layer, branch, rows, &input);
+            linear::linear_lora_backward(&place.client, operands.each_ref(), &layer, branch, rows, plus);
         let gradients = gradients.into_iter().map(|[a, b]| LoraGradient {
             a: place.tensor(a, [branch.rank, inputs]),
             b: place.tensor(b, [outputs, branch.rank]),
@@ -186,8 +168,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
     }
 
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
-        let [tokens, features] = x.dims();
-        assert_eq!([features], w.dims(), "rms_norm: shape of w");
+        let [tokens, _] = x.dims();
+        checks::rms_norm(x, w);
         let place = Place::of(x);
         let [y, roots] = rows::rms_norm(&place.client, &buffer(x), &buffer(w), x.dims(), epsilon);
         (place.tensor(y, x.dims()), place.tensor(roots, [tokens]))
@@ -200,7 +182,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         reciprocal_roots: &Tensor<Self, 1>,
         plus: Option<&Tensor<Self, 2>>,
     ) -> Tensor<Self, 2> {
-        assert_eq!(dy.dims(), x.dims(), "rms_norm_input_gradient: shapes of dy and x");
+        checks::rms_norm_input_gradient(dy, x);
         let (place, plus) = (Place::of(x), plus.map(buffer));
         let operands = [buffer(dy), buffer(x), buffer(w), buffer(reciprocal_roots)];
         let dx = rows::rms_norm_input_gradient(&place.client, operands.each_ref(), plus.as_ref(), x.dims());
@@ -229,8 +211,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         sin: &Tensor<Self, 2>,
         inverse: bool,
     ) -> Tensor<Self, 2> {
-        let ([tokens, features], [_, half]) = (x.dims(), cos.dims());
-        assert_eq!(tokens, positions.len(), "rope: one position a token");
+        let ([_, features], [_, half]) = (x.dims(), cos.dims());
+        checks::rope(x, positions, cos);
         let (place, tables) = (Place::of(x), [buffer(cos), buffer(sin)]);
         let y = pointwise::rope(&place.client, &buffer(x), positions, tables.each_ref(), features, half, inverse);
         place.tensor(y, x.dims())
@@ -243,13 +225,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         spans: &[Span],
         heads: Heads,
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        let [tokens, features] = q.dims();
-        assert_eq!(features, heads.heads * heads.head_dim, "attention: features of q");
-        assert_eq!(
-            (k.dims()[1], k.dims()),
-            (heads.kv_heads * heads.head_dim, v.dims()),
-            "attention: shapes of k and v"
-        );
+        let [tokens, _] = q.dims();
+        checks::attention(q, k, v, spans, heads);
         let (place, operands) = (Place::of(q), [q, k, v].map(buffer));
         let [output, statistics] = attention::attention(&place.client, operands.each_ref(), tokens, spans, heads);
         (place.tensor(output, q.dims()), place.tensor(statistics, [tokens, heads.heads * 2]))
@@ -265,11 +242,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         spans: &[Span],
         heads: Heads,
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Tensor<Self, 2>) {
-        assert_eq!(
-            (d_output.dims(), q.dims()),
-            (output.dims(), output.dims()),
-            "attention_backward: shapes of q and the outputs"
-        );
+        checks::attention_backward(d_output, q, output);
         let (place, tokens) = (Place::of(q), [q.dims()[0], k.dims()[0]]);
         let operands = [d_output, q, k, v, output, statistics].map(buffer);
         let [dq, dk, dv] = attention::attention_backward(&place.client, operands.each_ref(), tokens, spans, heads);
@@ -277,7 +250,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
     }
 
     fn swiglu(gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2> {
-        assert_eq!(gate.dims(), up.dims(), "swiglu: shapes of gate and up");
+        checks::swiglu(gate, up);
         let (place, [tokens, features]) = (Place::of(gate), gate.dims());
         let y = pointwise::swiglu(&place.client, &buffer(gate), &buffer(up), tokens * features);
         place.tensor(y, gate.dims())
@@ -288,7 +261,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         gate: &Tensor<Self, 2>,
         up: &Tensor<Self, 2>,
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        assert_eq!((dy.dims(), gate.dims()), (up.dims(), up.dims()), "swiglu_backward: shapes");
+        checks::swiglu_backward(dy, gate, up);
         let (place, [tokens, features]) = (Place::of(gate), gate.dims());
         let operands = [dy, gate, up].map(buffer);
         let [d_gate, d_up] = pointwise::swiglu_backward(&place.client, operands.each_ref(), tokens * features);
@@ -296,8 +269,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
     }
 
     fn embedding(table: &Weight<Self>, ids: &[u32]) -> Tensor<Self, 2> {
-        let [vocabulary, features] = table.dims();
-        assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "embedding: ids within the vocabulary");
+        checks::embedding(table, ids);
+        let [_, features] = table.dims();
         let (place, rows) = match table {
             Weight::Values(values) => {
                 let place = Place::of(values);
@@ -329,13 +302,8 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         rows: &Rows,
         gradients: Gradients,
     ) -> CrossEntropy<Self> {
-        let ([tokens, features], [vocabulary, w_features]) = (x.dims(), w.dims());
-        assert_eq!(features, w_features, "cross_entropy: features of x and w");
-        assert!(
-            targets.iter().all(|t| t.position < tokens && (t.label as usize) < vocabulary),
-            "cross_entropy: targets within x and w"
-        );
-        assert!(targets.is_sorted_by(|a, b| a.position < b.position), "cross_entropy: targets in order");
+        checks::cross_entropy(x, w, targets);
+        let ([tokens, features], [vocabulary, _]) = (x.dims(), w.dims());
         let place = Place::of(x);
         let (x, w) = (buffer(x), place.weight(w));
         let sizes = [tokens, features, vocabulary];
@@ -356,7 +324,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         scalars: AdamW,
     ) -> [Tensor<Self, D>; 3] {
         let dims = parameter.dims();
-        assert_eq!((dims, dims, dims), (first_moment.dims(), second_moment.dims(), gradient.dims()), "adamw: shapes");
+        checks::adamw([&parameter, &first_moment, &second_moment, gradient]);
         let place = Place::of(&parameter);
         let operands = [&parameter, &first_moment, &second_moment, gradient].map(buffer);
         pointwise::adamw(&place.client, operands.each_ref(), dims.iter().product(), scalars)
@@ -366,7 +334,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
     fn row_sums_of_squares<const D: usize>(matrices: &[&Tensor<Self, D>]) -> Vec<f32> {
         let Some(first) = matrices.first() else { return Vec::new() };
         let place = Place::of(first);
-        let sums = matrices.iter().map(|x| rows::sums(&place.client, &buffer(x), matrix(&x.dims()), true));
+        let sums = matrices.iter().map(|x| rows::sums(&place.client, &buffer(x), checks::matrix(&x.dims()), true));
         read_all(&place.client, sums.collect()).expect("a device that works gives its results")
     }
 

@@ -158,72 +158,73 @@ pub enum Opened {
 /// # Errors
 /// There is no such device, or its probe says that it may not compute `exact-f32/1`; never for `auto`.
 pub fn open(devices: &Devices) -> Result<Opened, OpenError> {
-    let mut all = Opened::Cpu;
-    for choice in devices.choices() {
-        if *choice == DeviceChoice::Auto {
-            let Cuda::Devices(devices) = cuda() else { return Ok(Opened::Cpu) };
-            let first = devices.into_iter().next().filter(|found| reasons::<CudaRuntime>(found).is_empty());
-            return Ok(first.map_or(Opened::Cpu, |found| Opened::Cuda(vec![found])));
-        }
-        if *choice == DeviceChoice::Cpu {
-            return Ok(Opened::Cpu);
-        }
-        let one = gpu(*choice)?;
-        let (name, reasons) = match &one {
-            Opened::Cpu => return Ok(one),
-            Opened::Cuda(found) => (found[0].name.clone(), reasons::<CudaRuntime>(&found[0])),
-            Opened::Wgpu(found) => (found[0].name.clone(), reasons::<WgpuRuntime>(&found[0])),
-        };
-        if !reasons.is_empty() {
-            return Err(OpenError::Refused { choice: *choice, name, reasons });
-        }
-        all = match (all, one) {
-            (Opened::Cuda(mut all), Opened::Cuda(one)) => {
-                all.extend(one);
-                Opened::Cuda(all)
-            }
-            (Opened::Wgpu(mut all), Opened::Wgpu(one)) => {
-                all.extend(one);
-                Opened::Wgpu(all)
-            }
-            (_, one) => one,
-        };
+    let choices = devices.choices();
+    if choices == [DeviceChoice::Auto] {
+        let first = cuda_devices().unwrap_or_default().into_iter().next();
+        let allowed = first.filter(|found| reasons::<CudaRuntime>(found).is_empty());
+        return Ok(allowed.map_or(Opened::Cpu, |found| Opened::Cuda(vec![found])));
     }
-    Ok(all)
+    let opened = find(choices)?;
+    match &opened {
+        Opened::Cpu => {}
+        Opened::Cuda(found) => found.iter().try_for_each(allowed::<CudaRuntime>)?,
+        Opened::Wgpu(found) => found.iter().try_for_each(allowed::<WgpuRuntime>)?,
+    }
+    Ok(opened)
 }
 
-/// The one GPU that `choice` names, whatever its probe says; for `auto` the first CUDA device, else the first device of wgpu
-/// that is not software.
+/// The devices that are named, all of a kind, whatever their probes say; for `auto` the first CUDA device, else the first
+/// device of wgpu that is not software.
 ///
 /// # Errors
-/// There is no such device, or `choice` is the CPU.
-pub fn gpu(choice: DeviceChoice) -> Result<Opened, OpenError> {
-    let missing = |reason: &str| OpenError::Missing { choice, reason: reason.to_owned() };
-    let numbered = "its driver shows no device of this number";
-    match (choice, cuda()) {
-        (DeviceChoice::Cpu, _) => Err(missing("the CPU is no GPU")),
-        (DeviceChoice::Wgpu(index), _) => wgpu_adapters()
-            .into_iter()
-            .nth(index)
-            .map(|found| Opened::Wgpu(vec![found]))
-            .ok_or_else(|| missing(numbered)),
-        (DeviceChoice::Auto, Cuda::Devices(devices)) if !devices.is_empty() => {
-            Ok(Opened::Cuda(devices.into_iter().take(1).collect()))
-        }
-        (DeviceChoice::Auto, _) => {
+/// There is no such device.
+pub fn find(choices: &[DeviceChoice]) -> Result<Opened, OpenError> {
+    let missing =
+        |choice: &DeviceChoice, reason: &str| OpenError::Missing { choice: *choice, reason: reason.to_owned() };
+    let first = choices.first().unwrap_or(&DeviceChoice::Auto);
+    match first {
+        DeviceChoice::Cpu => Ok(Opened::Cpu),
+        DeviceChoice::Auto => {
+            if let Some(found) = cuda_devices().unwrap_or_default().into_iter().next() {
+                return Ok(Opened::Cuda(vec![found]));
+            }
             let hardware = wgpu_adapters().into_iter().find(|adapter| !adapter.software);
-            hardware.map(|found| Opened::Wgpu(vec![found])).ok_or_else(|| missing("no GPU was found"))
+            hardware.map(|found| Opened::Wgpu(vec![found])).ok_or_else(|| missing(first, "no GPU was found"))
         }
-        (DeviceChoice::Cuda(index), Cuda::Devices(devices)) => {
-            devices.into_iter().nth(index).map(|found| Opened::Cuda(vec![found])).ok_or_else(|| missing(numbered))
+        DeviceChoice::Cuda(_) => {
+            named(choices, &cuda_devices().map_err(|reason| missing(first, reason))?).map(Opened::Cuda)
         }
-        (DeviceChoice::Cuda(_), Cuda::NoDriver) => Err(missing(NO_DRIVER)),
-        (DeviceChoice::Cuda(_), Cuda::NoCompiler) => Err(missing(NO_COMPILER)),
+        DeviceChoice::Wgpu(_) => named(choices, &wgpu_adapters()).map(Opened::Wgpu),
     }
 }
 
-const NO_DRIVER: &str = "the library of NVIDIA's driver was not found";
-const NO_COMPILER: &str = "the library NVRTC, which compiles kernels, was not found";
+/// The CUDA devices, or why there are none.
+fn cuda_devices() -> Result<Vec<Found<CudaDevice>>, &'static str> {
+    match cuda() {
+        Cuda::NoDriver => Err("the library of NVIDIA's driver was not found"),
+        Cuda::NoCompiler => Err("the library NVRTC, which compiles kernels, was not found"),
+        Cuda::Devices(devices) => Ok(devices),
+    }
+}
+
+/// Those of `found` that are named.
+fn named<D: Clone>(choices: &[DeviceChoice], found: &[Found<D>]) -> Result<Vec<Found<D>>, OpenError> {
+    let one = |choice: &DeviceChoice| {
+        let reason = || "its driver shows no device of this number".to_owned();
+        let found = found.iter().find(|found| found.choice == *choice).cloned();
+        found.ok_or_else(|| OpenError::Missing { choice: *choice, reason: reason() })
+    };
+    choices.iter().map(one).collect()
+}
+
+/// Refuses a device whose probe finds a difference.
+fn allowed<R: Runtime>(found: &Found<R::Device>) -> Result<(), OpenError> {
+    let reasons = reasons::<R>(found);
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(OpenError::Refused { choice: found.choice, name: found.name.clone(), reasons })
+}
 
 /// Why a device may not compute `exact-f32/1`.
 pub fn reasons<R: Runtime>(found: &Found<R::Device>) -> Vec<String> {

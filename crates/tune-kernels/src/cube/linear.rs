@@ -64,30 +64,19 @@ pub(super) fn linear<R: Runtime>(
     (y, branch.map(|(h, _, _)| h))
 }
 
-/// What becomes of the input's gradient.
-pub(super) enum InputGradient<'a> {
-    None,
-    Alone,
-    Plus(&'a Handle),
-}
-
-/// The input's gradient, and those of `A` and `B` for each row. See [`crate::reference::linear_lora_backward`].
+/// The input's gradient, and those of `A` and `B` for each row. See [`crate::reference::linear_lora_backward`]. The input's
+/// gradient is left out where `plus` is none, and is `plus + dx` where it holds a buffer.
 pub(super) fn linear_lora_backward<R: Runtime>(
     client: &ComputeClient<R>,
     [dy, x, h]: [&Handle; 3],
     layer: &Layer,
     branch: &Branch,
     rows: &Rows,
-    input: &InputGradient<'_>,
+    plus: Option<Option<&Handle>>,
 ) -> (Option<Handle>, Vec<[Handle; 2]>) {
     let (Layer { weight, inputs, outputs, .. }, Branch { a, b, rank, .. }) = (layer, branch);
     let tokens = rows.ranges.iter().map(Range::len).sum();
     let u = product(client, dy, b, Shape::input_gradient(tokens, *rank, *outputs), Epilogue::default());
-    let plus = match input {
-        InputGradient::None => None,
-        InputGradient::Alone => Some(None),
-        InputGradient::Plus(plus) => Some(Some(*plus)),
-    };
     let dx = plus.map(|plus| {
         let shape = Shape::input_gradient(tokens, *inputs, *rank);
         let through = branch.dropped(client, &product(client, &u, a, shape, Epilogue::default()), *inputs, rows);

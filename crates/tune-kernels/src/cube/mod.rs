@@ -61,15 +61,17 @@ pub fn client<R: Runtime>(device: &R::Device) -> ComputeClient<R> {
 
 /// The values of a buffer.
 fn read<R: Runtime, T: bytemuck::Pod>(client: &ComputeClient<R>, buffer: Handle) -> Result<Vec<T>, DeviceFailure> {
-    let bytes = client.read_one(buffer).map_err(|error| DeviceFailure::new(error.to_string()))?;
-    Ok(bytemuck::pod_collect_to_vec(&bytes))
+    read_all(client, vec![buffer])
 }
 
 /// The values of several buffers, one after another, in one wait for the device.
-fn read_all<R: Runtime>(client: &ComputeClient<R>, buffers: Vec<Handle>) -> Result<Vec<f32>, DeviceFailure> {
+fn read_all<R: Runtime, T: bytemuck::Pod>(
+    client: &ComputeClient<R>,
+    buffers: Vec<Handle>,
+) -> Result<Vec<T>, DeviceFailure> {
     let all = cubecl::future::block_on(client.read_async(buffers));
     let all = all.map_err(|error| DeviceFailure::new(error.to_string()))?;
-    Ok(all.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(bytes)).collect())
+    Ok(all.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, T>(bytes)).collect())
 }
 
 /// Units of a cube.

@@ -101,22 +101,20 @@ pub(super) fn normals(count: usize, stream: u32) -> Vec<f32> {
 /// The device gave no result.
 pub fn probe<R: Runtime>(client: &ComputeClient<R>) -> Result<Report, DeviceFailure> {
     let values = operands();
-    let [a, b, c] = values.each_ref().map(|values| client.create_from_slice(bytemuck::cast_slice(values)));
-    let results = client.empty(4 * CASES * size_of::<f32>());
-    let words = client.empty(CASES * size_of::<u32>());
-    #[expect(clippy::cast_possible_truncation, reason = "2^16 cases")]
-    let cubes = CASES as u32 / UNITS;
+    let [a, b, c] = values.each_ref().map(|values| upload(client, values));
+    let results = room(client, 4 * CASES);
+    let words = room(client, CASES);
     // SAFETY: each unit reads and writes the elements of its own case, and every buffer has one for each case.
     unsafe {
         probe_kernel::launch_unchecked::<R>(
             client,
-            CubeCount::Static(cubes, 1, 1),
+            cubes(CASES, UNITS as usize),
             CubeDim::new_1d(UNITS),
-            ArrayArg::from_raw_parts(a, CASES),
-            ArrayArg::from_raw_parts(b, CASES),
-            ArrayArg::from_raw_parts(c, CASES),
-            ArrayArg::from_raw_parts(results.clone(), 4 * CASES),
-            ArrayArg::from_raw_parts(words.clone(), CASES),
+            argument(&a),
+            argument(&b),
+            argument(&c),
+            argument(&results),
+            argument(&words),
             CASES,
         );
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use burn_flex::{Flex, FlexDevice};
 use serde::Serialize;
-use tune_kernels::cube::device::{Found, Opened, gpu};
+use tune_kernels::cube::device::{Found, Opened, find};
 use tune_kernels::cube::{Cuda, CudaRuntime, Runtime, Wgpu, WgpuRuntime};
 use tune_train::bench::device::{DeviceOptions, DeviceReport, measure, shapes};
 
@@ -64,7 +64,7 @@ pub(crate) fn execute(options: &BenchOptions, printer: &mut Printer) -> anyhow::
         tune_fs::create_dir_all(path.parent().unwrap_or(place.path()))?;
         tune_fs::write_atomic(&path, bytes)?;
     }
-    let report = match gpu(options.device)? {
+    let report = match find(&[options.device])? {
         Opened::Cpu => bail!("the CPU is no GPU"),
         Opened::Cuda(found) => report::<CudaRuntime, _>(&found[0], device_options, printer, |options, printer| {
             guarded(|| Ok(measure::<Cuda, Flex>(&found[0].device, &FlexDevice, place.path(), options, printer)?))
