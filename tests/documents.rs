@@ -1,6 +1,6 @@
 //! Every command in the documents is run, in their order, as a reader would: in a copy of the repository's recipes and
 //! models. A fence marked `sh network` fetches something and is run where `TUNE_TEST_NETWORK` is set. One marked `sh gpu`
-//! needs a GPU; `devices.rs` runs its command on a device in software.
+//! needs a GPU; `devices.rs` runs its command on a device in software. One marked `sh differs` finds a difference: exit code 1.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ struct Documented {
     place: String,
     line: String,
     network: bool,
+    /// The exit code.
+    code: i32,
 }
 
 /// The commands of all documents: README first, since others build on what it made.
@@ -45,7 +47,12 @@ fn commands_of(path: &Path) -> Vec<Documented> {
             let line = line.split(" # ").next().unwrap_or_default().trim();
             if !line.is_empty() && !line.starts_with('#') && info != "sh gpu" {
                 let place = format!("{name}:{}", number + 1);
-                found.push(Documented { place, line: line.to_owned(), network: info == "sh network" });
+                found.push(Documented {
+                    place,
+                    line: line.to_owned(),
+                    network: info == "sh network",
+                    code: i32::from(info == "sh differs"),
+                });
             }
         }
     }
@@ -70,14 +77,14 @@ fn every_offline_command_works() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     copy_repository(folder.path());
     let mut count = 0;
-    for Documented { place, line, .. } in commands().into_iter().filter(|command| !command.network) {
+    for Documented { place, line, code, .. } in commands().into_iter().filter(|command| !command.network) {
         let Some(arguments) = arguments(&line) else {
             let known = ELSEWHERE.iter().any(|(start, _)| line.starts_with(start));
             assert!(known || line.starts_with("cargo install "), "{place}: nothing runs `{line}`");
             continue;
         };
         let outcome = run(folder.path(), &arguments);
-        assert_eq!(outcome.code, Some(0), "{place}: {line}\n{}\n{}", outcome.stdout, outcome.stderr);
+        assert_eq!(outcome.code, Some(code), "{place}: {line}\n{}\n{}", outcome.stdout, outcome.stderr);
         count += 1;
     }
     assert!(count >= 5, "only {count} commands were found in the documents");

@@ -1,13 +1,13 @@
 //! `tune verify`: what it confirms, and that it finds what was changed.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
-use tune_schema::chain::{ChainRecord, F32Bits};
+use tune_schema::chain::F32Bits;
 use tune_schema::manifest::Manifest;
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
 
+use crate::support::forgery::{reseal, rewrite_chain};
 use crate::support::{World, files};
 
 /// A finished run in the folder `run`.
@@ -73,8 +73,9 @@ fn every_bit_of_the_manifest_counts() {
         fs::write(folder.manifest(), &changed).expect("the run can be written");
         let options = tune_verify::VerifyOptions {
             level: tune_verify::Level::Files,
-            segments: 1,
+            sample: tune_verify::SampleSize::Segments(1),
             seed: Some(1),
+            publisher: None,
             job: tune_train::JobOptions::default(),
         };
         let verdict = tune_verify::verify::<burn_flex::Flex>(
@@ -102,48 +103,6 @@ fn missing_and_added_files_are_found() {
     let outcome = world.tune(&["verify", "run", "--level", "files"]);
     outcome.assert_code(1);
     assert!(outcome.stdout.contains("extra.txt"));
-}
-
-/// Puts a changed manifest in place with every hash of it made anew, as a forger would.
-fn reseal(run: &Path, change: impl FnOnce(&mut Manifest)) {
-    let bytes = fs::read(run.join("manifest.json")).expect("the manifest");
-    let mut manifest: Manifest = serde_json::from_slice(&bytes).expect("the manifest");
-    change(&mut manifest);
-    let listed: Vec<String> = manifest.claim.files.keys().cloned().collect();
-    for name in listed {
-        let digest = Digest::of(&fs::read(run.join(&name)).expect("a listed file"));
-        manifest.claim.files.insert(name, digest);
-    }
-    for (name, digest) in &mut manifest.environment {
-        *digest = Digest::of(&fs::read(run.join(name)).expect("a listed file"));
-    }
-    let sealed = Manifest::new(manifest.claim, manifest.environment).expect("a manifest");
-    fs::write(run.join("manifest.json"), to_canonical_json(&sealed).expect("JSON")).expect("the run can be written");
-}
-
-/// Changes records of the chain and links them again.
-fn rewrite_chain(run: &Path, change: impl FnOnce(&mut Vec<ChainRecord>)) -> Digest {
-    let text = fs::read_to_string(run.join("chain.jsonl")).expect("the chain");
-    let mut records: Vec<ChainRecord> =
-        text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
-    change(&mut records);
-    let mut lines = Vec::new();
-    let mut head = records[0].previous;
-    for record in &mut records {
-        record.previous = head;
-        let state = run.join(format!("checkpoints/step-{:06}/state.json", record.step));
-        if state.exists() {
-            let text = fs::read_to_string(&state).expect("a state");
-            let mut value: Value = serde_json::from_str(&text).expect("a state");
-            value["previous"] = Value::from(head.to_string());
-            fs::write(&state, to_canonical_json(&value).expect("JSON")).expect("the run can be written");
-        }
-        head = record.digest().expect("a digest");
-        lines.extend(record.to_line().expect("a line"));
-        lines.push(b'\n');
-    }
-    fs::write(run.join("chain.jsonl"), lines).expect("the run can be written");
-    head
 }
 
 /// A line of the run's `metrics.jsonl`, from 0.

@@ -1,5 +1,6 @@
 //! What the integration tests share: a small world of model and data in a temporary folder, and the binary.
 
+pub(crate) mod forgery;
 pub(crate) mod gguf;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,7 @@ pub(crate) fn repository() -> PathBuf {
 /// Copies what a user's commands need, recipes, models and lock, into a folder.
 pub(crate) fn copy_repository(folder: &Path) {
     for part in ["recipes", "models"] {
-        for (name, bytes) in files(&repository().join(part)) {
-            let path = folder.join(part).join(name);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            fs::write(path, bytes).expect("a file");
-        }
+        copy_folder(&repository().join(part), &folder.join(part));
     }
     fs::copy(repository().join("datasets.lock"), folder.join("datasets.lock")).expect("the lock");
 }
@@ -152,6 +149,15 @@ pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
+}
+
+/// Copies a folder with all its files.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    for (name, bytes) in files(from) {
+        let path = to.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
 }
 
 /// The claim id in a run folder's manifest.

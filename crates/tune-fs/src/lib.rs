@@ -1,6 +1,6 @@
 //! Files: atomic writes, digests while reading and writing, a content store. The only user of `std::fs` in the workspace.
 //!
-//! - whole files: [`read`], [`read_limited`], [`write_atomic`], [`AtomicFile`]
+//! - whole files: [`read`], [`read_limited`], [`write_atomic`], [`write_secret`], [`copy`], [`AtomicFile`]
 //! - growing files: [`AppendFile`]
 //! - folders: [`create_dir_all`], [`rename_dir_durable`], [`list_files_recursive`]
 //! - what an interruption leaves: [`incomplete_name`], [`remove_incomplete`]
@@ -29,7 +29,7 @@ pub use incomplete::{incomplete_name, is_incomplete, remove_incomplete};
 pub use lock::FolderLock;
 pub use scratch::ScratchFile;
 pub use store::{ContentStore, cache_dir};
-pub use write::{AppendFile, AtomicFile, rename_dir_durable, write_atomic};
+pub use write::{AppendFile, AtomicFile, copy, rename_dir_durable, write_atomic, write_secret};
 
 /// Opens a file for reading.
 ///

@@ -86,6 +86,36 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     file.commit().map(|_| ())
 }
 
+/// Copies a file, as [`write_atomic`] writes one.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> Result<(), FsError> {
+    let mut source = crate::open(from)?;
+    let mut file = AtomicFile::create(to)?;
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let read = std::io::Read::read(&mut source, &mut block).context("read", from)?;
+        if read == 0 {
+            return file.commit().map(|_| ());
+        }
+        file.write(&block[..read])?;
+    }
+}
+
+/// Writes a new file that, where the system has such a thing, only its owner may read.
+///
+/// # Errors
+/// A file that is there already, or cannot be written.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).context("create", path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).context("write", path)
+}
+
 /// Renames a folder and makes that durable.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! - [`mod@recipe`]: what a user writes and its complete, validated form
 //! - [`lock`]: the digests of all sources, `datasets.lock`
 //! - [`manifest`]: `manifest.json`, the claim and its environment
+//! - [`mod@environment`]: `environment.json`, machine and timings
 //! - [`chain`]: `chain.jsonl`, one record a step
 //! - [`adapter_config`]: `adapter_config.json` as PEFT has it
 //! - [`canonical`]: RFC 8785 bytes, over which digests are taken
@@ -17,6 +18,7 @@ pub mod canonical;
 pub mod chain;
 pub mod device;
 pub mod digest;
+pub mod environment;
 pub mod lock;
 pub mod manifest;
 pub mod philox;

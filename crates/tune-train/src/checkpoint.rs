@@ -91,9 +91,7 @@ impl State {
     /// Root over the trained tensors alone, as their file holds them.
     #[must_use]
     pub fn parameter_root(&self) -> Digest {
-        root_of(
-            self.parameters.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice())),
-        )
+        parameter_root(&self.parameters)
     }
 
     /// The moments as the tensors of `optimizer.safetensors`.
@@ -105,6 +103,12 @@ impl State {
         all.extend(named("second_moment", &self.second_moments));
         all
     }
+}
+
+/// Root over trained tensors as their file holds them.
+#[must_use]
+pub fn parameter_root(tensors: &HostTensors) -> Digest {
+    root_of(tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice())))
 }
 
 fn root_of<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>) -> Digest {

@@ -5,87 +5,119 @@ use std::path::{Path, PathBuf};
 
 use tune_schema::recipe::{Adapter, Recipe};
 
+/// Where a published folder has the files of the run, but those of the result, which lie at its top.
+pub const PUBLISHED_RUN: &str = "run";
+
 /// A run folder.
 #[derive(Debug, Clone)]
-pub struct RunFolder(PathBuf);
+pub struct RunFolder {
+    path: PathBuf,
+    /// Where the result lies, where it is not in the run folder.
+    published: Option<PathBuf>,
+}
 
 impl RunFolder {
     /// The run folder at `path`; nothing is created.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), published: None }
+    }
+
+    /// The run within the published folder at `path`.
+    #[must_use]
+    pub fn of_published(path: &Path) -> Self {
+        Self { path: path.join(PUBLISHED_RUN), published: Some(path.to_owned()) }
     }
 
     /// The folder itself.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// The published folder that it is part of.
+    #[must_use]
+    pub fn published(&self) -> Option<&Path> {
+        self.published.as_deref()
+    }
+
+    /// Where the file is that a manifest calls `listed`.
+    #[must_use]
+    pub fn place(&self, listed: &str) -> PathBuf {
+        let of_result = RESULT_FILES.iter().find_map(|(folder, _)| listed.strip_prefix(folder)?.strip_prefix('/'));
+        match (&self.published, of_result) {
+            (Some(published), Some(name)) => published.join(name),
+            _ => self.path.join(listed),
+        }
     }
 
     /// `manifest.json`: written last; a folder with one is a finished run.
     #[must_use]
     pub fn manifest(&self) -> PathBuf {
-        self.0.join("manifest.json")
+        self.path.join("manifest.json")
     }
 
     /// `inputs.json`: the claim's inputs, written first; says which computation the folder belongs to.
     #[must_use]
     pub fn inputs(&self) -> PathBuf {
-        self.0.join("inputs.json")
+        self.path.join("inputs.json")
     }
 
     /// `recipe.yaml`: the recipe as the user wrote it.
     #[must_use]
     pub fn recipe(&self) -> PathBuf {
-        self.0.join("recipe.yaml")
+        self.path.join("recipe.yaml")
     }
 
     /// `resolved.yaml`: the claimed recipe, every default explicit.
     #[must_use]
     pub fn resolved(&self) -> PathBuf {
-        self.0.join("resolved.yaml")
+        self.path.join("resolved.yaml")
     }
 
     /// `datasets.lock`: the sources of this run.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
-        self.0.join("datasets.lock")
+        self.path.join("datasets.lock")
     }
 
     /// `chain.jsonl`.
     #[must_use]
     pub fn chain(&self) -> PathBuf {
-        self.0.join("chain.jsonl")
+        self.path.join("chain.jsonl")
     }
 
     /// `metrics.jsonl`.
     #[must_use]
     pub fn metrics(&self) -> PathBuf {
-        self.0.join("metrics.jsonl")
+        self.path.join("metrics.jsonl")
     }
 
     /// `environment.json`.
     #[must_use]
     pub fn environment(&self) -> PathBuf {
-        self.0.join("environment.json")
+        self.path.join("environment.json")
     }
 
     /// `evaluation-before.json` or `evaluation-after.json`.
     #[must_use]
     pub fn evaluation(&self, when: &str) -> PathBuf {
-        self.0.join(format!("evaluation-{when}.json"))
+        self.path.join(format!("evaluation-{when}.json"))
     }
 
     /// `adapter/` (or `model/` where all weights are trained): what the run made, in Hugging Face layout.
     #[must_use]
     pub fn result(&self, adapter: bool) -> PathBuf {
-        self.0.join(if adapter { "adapter" } else { "model" })
+        match &self.published {
+            Some(published) => published.clone(),
+            None => self.path.join(if adapter { "adapter" } else { "model" }),
+        }
     }
 
     /// `checkpoints/`.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
-        self.0.join("checkpoints")
+        self.path.join("checkpoints")
     }
 
     /// `checkpoints/step-NNNNNN/`.
@@ -110,6 +142,12 @@ pub fn weights_file(recipe: &Recipe) -> &'static str {
         Adapter::None => "model.safetensors",
     }
 }
+
+/// Folders of a result, and the files that may lie in them.
+pub const RESULT_FILES: [(&str, &[&str]); 2] = [
+    ("adapter", &["adapter_config.json", "adapter_model.safetensors"]),
+    ("model", &["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]),
+];
 
 /// Paths of a run folder whose bytes depend on the machine and the hour.
 pub const ENVIRONMENT: [&str; 3] = ["environment.json", "metrics.jsonl", "recipe.yaml"];

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tune_data::StreamHead;
+use tune_schema::chain::ChainRecord;
+use tune_schema::lock::LockedSource;
 use tune_schema::manifest::StreamFacts;
 use tune_schema::recipe::Adapter;
 use tune_schema::{Digest, to_canonical_json};
 use tune_train::environment::Environment;
-use tune_train::{Job, JobOptions, Observer, RunFolder, run};
+use tune_train::{Job, JobOptions, Observer, RunFolder, TrainError, run};
 
 use crate::files::Evidence;
 use crate::verdict::{Level, Outcome, Verdict};
@@ -31,9 +33,16 @@ pub fn check(
         return None;
     }
     let options = located(folder, evidence, options);
-    let (recipe, text) = (evidence.recipe.clone(), evidence.recipe_text.clone());
+    let untold =
+        |source: &&LockedSource| source.uri.starts_with("file:") && !options.locations.contains_key(&source.name);
+    if let Some(source) = evidence.lock.sources.iter().find(untold) {
+        let name = &source.name;
+        let reason = format!("`{name}` has no address: say where it is with `--source {name}=PATH`");
+        verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
+        return None;
+    }
     let inputs = &evidence.manifest.claim.inputs;
-    let job = match Job::reopen(recipe, text, inputs.overrides.clone(), evidence.lock.clone(), &options, observer) {
+    let job = match reopen(evidence, &options, observer) {
         Ok(job) => job,
         Err(error) => {
             let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
@@ -54,6 +63,20 @@ pub fn check(
     check_side_files(folder, evidence, &job, verdict);
     check_questions(folder, &job, verdict);
     Some(job)
+}
+
+/// The computation of a run again, from the sources at these places.
+///
+/// # Errors
+/// Sources that cannot be had, or are not what the lock says.
+pub(crate) fn reopen(
+    evidence: &Evidence,
+    options: &JobOptions,
+    observer: &mut dyn Observer,
+) -> Result<Job, TrainError> {
+    let (recipe, text) = (evidence.recipe.clone(), evidence.recipe_text.clone());
+    let overrides = evidence.manifest.claim.inputs.overrides.clone();
+    Job::reopen(recipe, text, overrides, evidence.lock.clone(), options, observer)
 }
 
 /// Walks all rows and compares the stream's head and counts after every step.
@@ -102,7 +125,8 @@ fn check_stream(evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
 /// be another model.
 fn check_side_files(folder: &RunFolder, evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
     let result = folder.result(evidence.recipe.adapter == Adapter::Lora);
-    let checkpoints = evidence.chain.iter().filter(|record| record.state_root.is_some());
+    let here = |record: &&ChainRecord| record.state_root.is_some() && !evidence.withheld.contains(&record.step);
+    let checkpoints = evidence.chain.iter().filter(here);
     let mut folders: Vec<PathBuf> = checkpoints.map(|record| folder.checkpoint(record.step)).collect();
     folders.push(result);
     let side = run::side_files(job);
@@ -145,15 +169,18 @@ fn check_questions(folder: &RunFolder, job: &Job, verdict: &mut Verdict) {
 }
 
 /// Where to look for sources that have no address: where the run found them, unless the verifier says otherwise.
-fn located(folder: &RunFolder, evidence: &Evidence, options: &JobOptions) -> JobOptions {
+pub(crate) fn located(folder: &RunFolder, evidence: &Evidence, options: &JobOptions) -> JobOptions {
     let environment = tune_fs::read(&folder.environment()).ok();
     let environment = environment.and_then(|bytes| serde_json::from_slice::<Environment>(&bytes).ok());
     let known = environment.map(|environment| environment.locations).unwrap_or_default();
     let mut locations: BTreeMap<String, PathBuf> = BTreeMap::new();
     for source in &evidence.lock.sources {
         // An address is looked up in the cache, or fetched; a local file lies where the run had it.
-        if let Some(path) = known.get(&source.name).filter(|_| source.uri.starts_with("file:")) {
-            locations.insert(source.name.clone(), folder.path().join(path));
+        let place = known.get(&source.name).map(|path| folder.path().join(path));
+        // A published folder lies elsewhere than its run did.
+        let place = place.filter(|path| folder.published().is_none() || tune_fs::exists(path));
+        if let Some(path) = place.filter(|_| source.uri.starts_with("file:")) {
+            locations.insert(source.name.clone(), path);
         }
     }
     locations.extend(options.locations.clone());

@@ -14,6 +14,25 @@ pub enum VerifyError {
     /// A file of another name than a manifest's.
     #[error("`{0}` is neither a run folder nor a `manifest.json`")]
     NotAManifest(PathBuf),
+    /// A manifest that cannot be read as one.
+    #[error("`{path}` is not a manifest: {problem}")]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A key or statement.
+    #[error(transparent)]
+    Publish(#[from] tune_publish::PublishError),
+    /// A place for a source that no run has.
+    #[error("a place was given for `{name}`, and the sources of these runs are {known}")]
+    NoSuchSource {
+        /// The name that was given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
     /// A file that cannot be read.
     #[error(transparent)]
     Fs(#[from] tune_fs::FsError),
@@ -26,6 +45,9 @@ impl VerifyError {
         match self {
             Self::NoTarget(_) | Self::NotAManifest(_) => Some("give a run folder or its `manifest.json`".to_owned()),
             Self::NoManifest(_) => Some("a run that was interrupted has none yet: `tune run` finishes it".to_owned()),
+            Self::Manifest { .. } => None,
+            Self::Publish(error) => error.hint(),
+            Self::NoSuchSource { .. } => None,
             Self::Fs(error) => error.hint(),
         }
     }

@@ -14,8 +14,8 @@ use tune_train::layout::RunFolder;
 use tune_train::run::{Metric, checkpoint_due};
 use tune_train::{chain_file, layout, run};
 
-use crate::VerifyError;
 use crate::verdict::{Level, Outcome, Verdict};
+use crate::{VerifyError, attest};
 
 /// What a folder whose files are in order gives the further levels.
 #[derive(Debug, Clone)]
@@ -30,10 +30,12 @@ pub struct Evidence {
     pub lock: Lock,
     /// The chain, from step 0.
     pub chain: Vec<ChainRecord>,
+    /// Steps whose checkpoints are not in the published folder.
+    pub withheld: BTreeSet<u64>,
 }
 
 /// Largest manifest, recipe or lock that is read: they are small texts, and a verifier reads strangers' files.
-const TEXT_LIMIT: u64 = 64 << 20;
+pub(crate) const TEXT_LIMIT: u64 = 64 << 20;
 
 /// Checks a folder. Evidence is missing where the files do not allow to go on.
 ///
@@ -41,7 +43,7 @@ const TEXT_LIMIT: u64 = 64 << 20;
 /// No manifest.
 pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyError> {
     // First of all that there is nothing but files and folders: opening a pipe, or what a link leads to, may never end.
-    let found = match tune_fs::list_files_recursive(folder.path()) {
+    let found = match list(folder) {
         Ok(found) => found,
         Err(error) => {
             let mut verdict = Verdict::new(None);
@@ -66,9 +68,29 @@ pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyEr
     if verdict.differs() {
         return Ok((verdict, None));
     }
-    let complete = check_listed(folder, &manifest, &found, &mut verdict);
-    let evidence = (complete && !verdict.differs()).then(|| check_contents(folder, manifest, &mut verdict)).flatten();
+    let Listed { complete, withheld } = check_listed(folder, &manifest, &found, &mut verdict);
+    let evidence =
+        (complete && !verdict.differs()).then(|| check_contents(folder, manifest, withheld, &mut verdict)).flatten();
     Ok((verdict, evidence))
+}
+
+/// The files of the folder under the names that a manifest gives them. Of a published folder's top these are what other tools
+/// would load as a result; a signature covers the others.
+pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, tune_fs::FsError> {
+    let Some(published) = folder.published() else {
+        let mut found = tune_fs::list_files_recursive(folder.path())?;
+        // Statements of verifiers come after the run, and are signed each by itself.
+        found.retain(|path| path != attest::FILE_NAME);
+        return Ok(found);
+    };
+    let name = |path: String| {
+        if let Some(inner) = path.strip_prefix(layout::PUBLISHED_RUN).and_then(|rest| rest.strip_prefix('/')) {
+            return Some(inner.to_owned());
+        }
+        let folder = layout::RESULT_FILES.iter().find(|(_, names)| names.contains(&path.as_str()))?.0;
+        Some(format!("{folder}/{path}"))
+    };
+    Ok(tune_fs::list_files_recursive(published)?.into_iter().filter_map(name).collect())
 }
 
 /// The manifest in itself.
@@ -87,17 +109,41 @@ fn check_manifest(manifest: &Manifest, bytes: &[u8], verdict: &mut Verdict) {
     }
 }
 
-/// Every file that the manifest lists, and that there are no others. Says whether all of them are here.
-fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdict: &mut Verdict) -> bool {
+/// What [`check_listed`] found.
+struct Listed {
+    /// Whether all files are here, but those of withheld checkpoints.
+    complete: bool,
+    /// Steps whose checkpoints are not here at all.
+    withheld: BTreeSet<u64>,
+}
+
+/// Steps of the manifest's checkpoints of which a published folder has no file.
+fn withheld_steps(folder: &RunFolder, listed: &BTreeMap<&String, &Digest>, found: &[String]) -> BTreeSet<u64> {
+    let step_of = |path: &str| {
+        let name = path.strip_prefix("checkpoints/")?.split('/').next()?;
+        layout::checkpoint_step(name)
+    };
+    let present: BTreeSet<u64> = found.iter().filter_map(|path| step_of(path)).collect();
+    let all = listed.keys().filter_map(|path| step_of(path));
+    all.filter(|step| folder.published().is_some() && !present.contains(step)).collect()
+}
+
+/// Every file that the manifest lists, and that there are no others.
+fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdict: &mut Verdict) -> Listed {
     let listed: BTreeMap<&String, &Digest> = manifest.claim.files.iter().chain(&manifest.environment).collect();
+    let withheld = withheld_steps(folder, &listed, found);
+    let of_withheld =
+        |path: &str| withheld.iter().any(|step| path.starts_with(&format!("checkpoints/step-{step:06}/")));
     let (mut verified, mut missing) = (0, 0);
     for (path, stated) in &listed {
         // What is not in the folder's list is not opened, whatever its path says.
-        let outcome = if !found.contains(path) {
+        let outcome = if of_withheld(path) {
+            continue;
+        } else if !found.contains(path) {
             missing += 1;
             Outcome::NotChecked("the manifest lists this file, and it is not here".to_owned())
         } else {
-            match tune_fs::digest_file(&folder.path().join(path)) {
+            match tune_fs::digest_file(&folder.place(path)) {
                 Ok((found, _)) if found == **stated => {
                     verified += 1;
                     continue;
@@ -110,10 +156,15 @@ fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdi
     }
     let outcome = format!("{verified} of {} files have their digest", listed.len());
     verdict.record(Level::Files, "listed files", Outcome::Verified(outcome));
+    if !withheld.is_empty() {
+        let detail =
+            format!("{} checkpoints are not in this folder: steps between them cannot be sampled", withheld.len());
+        verdict.record(Level::Files, "checkpoints", Outcome::Withheld(detail));
+    }
     for path in found.iter().filter(|path| *path != "manifest.json" && !listed.contains_key(path)) {
         verdict.record(Level::Files, path.clone(), Outcome::Differs("the manifest does not list this file".to_owned()));
     }
-    missing == 0
+    Listed { complete: missing == 0, withheld }
 }
 
 /// That the manifest lists the files a run of this recipe has, and no others: under one claim id nothing can be added.
@@ -139,7 +190,12 @@ fn check_names(manifest: &Manifest, recipe: &Recipe, steps: u64) -> Result<(), S
 }
 
 /// What the files say, against each other and against the claim.
-fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict) -> Option<Evidence> {
+fn check_contents(
+    folder: &RunFolder,
+    manifest: Manifest,
+    withheld: BTreeSet<u64>,
+    verdict: &mut Verdict,
+) -> Option<Evidence> {
     let claim = &manifest.claim;
     let mut need = |name: &str, result: Result<(), String>| {
         let outcome = match result {
@@ -175,7 +231,7 @@ fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict)
         need("recipe.yaml", check_recipe(&recipe_text, &recipe, &manifest)),
         need("names of files", check_names(&manifest, &recipe, steps)),
         need("chain", check_chain(&manifest, &chain, &recipe)),
-        need("checkpoints", check_checkpoints(folder, &manifest, &chain, &recipe)),
+        need("checkpoints", check_checkpoints(folder, &manifest, &chain, &recipe, &withheld)),
         need("evaluation", check_evaluation(folder, &manifest)),
         need("metrics.jsonl", check_metrics(folder, &chain)),
     ];
@@ -186,9 +242,9 @@ fn check_contents(folder: &RunFolder, manifest: Manifest, verdict: &mut Verdict)
     verdict.record(
         Level::Files,
         "checkpoints",
-        Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len())),
+        Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len() - withheld.len())),
     );
-    Some(Evidence { recipe, recipe_text, lock, chain, manifest })
+    Some(Evidence { recipe, recipe_text, lock, chain, withheld, manifest })
 }
 
 fn equal<T: PartialEq + std::fmt::Display>(what: &str, found: T, stated: T) -> Result<(), String> {
@@ -238,12 +294,10 @@ fn check_chain(manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> R
     equal("steps", last.step, claim.training.steps)?;
     equal("the stream's digest", last.stream, claim.stream.digest)?;
     equal("rows", last.rows, claim.stream.rows)?;
-    equal("tokens", chain.iter().map(|record| record.tokens).sum(), claim.stream.tokens)?;
-    equal(
-        "supervised tokens",
-        chain.iter().map(|record| record.supervised_tokens).sum(),
-        claim.stream.supervised_tokens,
-    )?;
+    // A stranger's counts may be anything.
+    let sum = |count: fn(&ChainRecord) -> u64| chain.iter().map(count).fold(0, u64::saturating_add);
+    equal("tokens", sum(|record| record.tokens), claim.stream.tokens)?;
+    equal("supervised tokens", sum(|record| record.supervised_tokens), claim.stream.supervised_tokens)?;
     let facts = tune_train::run::training_facts_of(recipe, last.step);
     if facts != claim.training {
         return Err("the claim's training settings are not those of the resolved recipe".to_owned());
@@ -273,11 +327,22 @@ fn check_checkpoints(
     manifest: &Manifest,
     chain: &[ChainRecord],
     recipe: &Recipe,
+    withheld: &BTreeSet<u64>,
 ) -> Result<(), String> {
     let weights = layout::weights_file(recipe);
     let last = chain.last().map_or(0, |record| record.step);
-    let mut final_is_compared = false;
-    for record in chain.iter().filter(|record| record.state_root.is_some()) {
+    let result = folder.result(recipe.adapter == Adapter::Lora).join(weights);
+    let tensors = checkpoint::read_tensors(&result).map_err(|error| error.to_string())?;
+    equal(
+        &format!("{}: the root of its tensors", result.display()),
+        checkpoint::parameter_root(&tensors),
+        manifest.claim.final_root,
+    )?;
+    let saved = chain.iter().filter(|record| record.state_root.is_some());
+    if saved.clone().next_back().is_none_or(|record| record.step != last) {
+        return Err("there is no checkpoint of the last step".to_owned());
+    }
+    for record in saved.filter(|record| !withheld.contains(&record.step)) {
         let path = folder.checkpoint(record.step);
         let (state, facts) = checkpoint::read_checkpoint(&path, weights).map_err(|error| error.to_string())?;
         let expected = CheckpointState {
@@ -294,16 +359,13 @@ fn check_checkpoints(
             equal("the initial root", state.parameter_root(), manifest.claim.initial_root)?;
         }
         if record.step == last {
-            final_is_compared = true;
             equal("the final root", state.parameter_root(), manifest.claim.final_root)?;
-            let result = folder.result(recipe.adapter == Adapter::Lora).join(weights);
-            let tensors = checkpoint::read_tensors(&result).map_err(|error| error.to_string())?;
             if tensors != state.parameters {
                 return Err(format!("{}: the weights are not those of the last checkpoint", result.display()));
             }
         }
     }
-    if final_is_compared { Ok(()) } else { Err("there is no checkpoint of the last step".to_owned()) }
+    Ok(())
 }
 
 /// The metrics, which people plot, against the chain.

@@ -3,6 +3,7 @@
 use tune_kernels::KernelBackend;
 use tune_schema::Digest;
 use tune_schema::chain::ChainRecord;
+use tune_schema::manifest::Manifest;
 use tune_train::{Job, Observer, RunFolder, chain_file, run};
 
 use crate::files::Evidence;
@@ -40,7 +41,10 @@ fn rerun<B: KernelBackend>(
     let bytes = tune_fs::read(&folder.chain()).map_err(|error| error.to_string())?;
     let origin = tune_schema::canonical_digest(&job.inputs).unwrap_or(Digest::of(b""));
     let chain = chain_file::parse_chain("chain.jsonl", &bytes, origin).map_err(|error| error.to_string())?;
-    Ok(Outcome::Differs(first_difference(&chain, evidence).unwrap_or_else(|| differing_member(found, stated))))
+    Ok(Outcome::Differs(
+        first_difference(&chain, evidence)
+            .unwrap_or_else(|| format!("the claims differ in `{}`", differing_member(found, stated))),
+    ))
 }
 
 /// The first record that differs.
@@ -53,12 +57,12 @@ fn first_difference(chain: &[ChainRecord], evidence: &Evidence) -> Option<String
 }
 
 /// The first member of the claim that differs.
-fn differing_member(found: &tune_schema::manifest::Manifest, stated: &tune_schema::manifest::Manifest) -> String {
-    let members = |manifest: &tune_schema::manifest::Manifest| match serde_json::to_value(&manifest.claim) {
+pub(crate) fn differing_member(found: &Manifest, stated: &Manifest) -> String {
+    let members = |manifest: &Manifest| match serde_json::to_value(&manifest.claim) {
         Ok(serde_json::Value::Object(members)) => members.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         _ => std::collections::BTreeMap::new(),
     };
     let (found, stated) = (members(found), members(stated));
-    let name = stated.iter().find(|(name, value)| found.get(*name) != Some(value)).map(|(name, _)| name.as_str());
-    format!("the claims differ in `{}`", name.unwrap_or("their members"))
+    let name = stated.iter().find(|(name, value)| found.get(*name) != Some(value)).map(|(name, _)| name.clone());
+    name.unwrap_or_else(|| "their members".to_owned())
 }

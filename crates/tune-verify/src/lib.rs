@@ -4,21 +4,29 @@
 //! - [`files`]: level `files`: every hash in the folder, and that they fit together
 //! - [`data`]: level `data`: the stream of rows, rebuilt from the sources
 //! - [`sample`], [`full`]: levels `sample` and `full`: steps computed again
+//! - [`attest`]: a verdict as a signed statement
 //! - [`verify`]: the levels in order; each includes the ones before it
+//! - [`mod@diff`]: where two runs part, and what explains it
 
+pub mod attest;
 pub mod data;
+pub mod diff;
 mod error;
 pub mod files;
 pub mod full;
 pub mod sample;
 pub mod verdict;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tune_kernels::KernelBackend;
+use tune_publish::key::PublicKey;
+use tune_train::layout::PUBLISHED_RUN;
 use tune_train::{JobOptions, Observer, RunFolder};
 
+pub use diff::{DiffOptions, diff};
 pub use error::VerifyError;
+pub use sample::SampleSize;
 pub use verdict::{Check, Level, Outcome, Verdict};
 
 /// What a verifier chooses.
@@ -26,15 +34,17 @@ pub use verdict::{Check, Level, Outcome, Verdict};
 pub struct VerifyOptions {
     /// How far to go.
     pub level: Level,
-    /// Segments that level `sample` computes again.
-    pub segments: usize,
+    /// How many segments level `sample` computes again.
+    pub sample: SampleSize,
     /// Chooses the segments; drawn anew each time where not given, so that nobody can know them beforehand.
     pub seed: Option<u64>,
+    /// Whose signature the published folder must have.
+    pub publisher: Option<PublicKey>,
     /// Where sources are, and whether the network may be used.
     pub job: JobOptions,
 }
 
-/// Verifies the run folder at `target`, or the one that the manifest file at `target` lies in.
+/// Verifies the run folder or published folder at `target`, or the one that the manifest file at `target` lies in.
 ///
 /// Differences and things that could not be checked are part of the verdict.
 ///
@@ -46,9 +56,12 @@ pub fn verify<B: KernelBackend>(
     devices: &[B::Device],
     observer: &mut dyn Observer,
 ) -> Result<Verdict, VerifyError> {
-    let folder = RunFolder::new(folder_of(target)?);
+    let folder = folder_of(target)?;
     observer.phase("checking files");
     let (mut verdict, evidence) = files::check(&folder)?;
+    if let Some(key) = &options.publisher {
+        check_signature(&folder, key, &mut verdict);
+    }
     let Some(evidence) = evidence.filter(|_| options.level > Level::Files && !verdict.differs()) else {
         return Ok(verdict.finish(options.level));
     };
@@ -64,19 +77,50 @@ pub fn verify<B: KernelBackend>(
     Ok(verdict.finish(options.level))
 }
 
-/// The run folder that `target` names.
-fn folder_of(target: &Path) -> Result<PathBuf, VerifyError> {
-    if tune_fs::is_dir(target) {
-        return Ok(target.to_owned());
-    }
-    if !tune_fs::exists(target) {
+/// Level `files` alone, for which nothing is computed.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_files(target: &Path) -> Result<Verdict, VerifyError> {
+    Ok(files::check(&folder_of(target)?)?.0.finish(Level::Files))
+}
+
+/// The signature over a published folder.
+fn check_signature(folder: &RunFolder, key: &PublicKey, verdict: &mut Verdict) {
+    let place = folder.published().unwrap_or(folder.path());
+    let outcome = match tune_publish::signature::verify_folder(place, key) {
+        Ok(Ok(files)) => Outcome::Verified(format!("{files} files, by the key {}", key.hint())),
+        Ok(Err(problem)) => Outcome::Differs(format!("{}: {problem}", tune_publish::signature::FILE_NAME)),
+        Err(error) => Outcome::NotChecked(error.to_string()),
+    };
+    verdict.record(Level::Files, "signature", outcome);
+}
+
+/// The run that `target` names.
+///
+/// # Errors
+/// Nothing is there, or a file that is no manifest.
+pub fn folder_of(target: &Path) -> Result<RunFolder, VerifyError> {
+    let manifest = Path::new("manifest.json");
+    let folder = if tune_fs::is_dir(target) {
+        target.to_owned()
+    } else if !tune_fs::exists(target) {
         return Err(VerifyError::NoTarget(target.to_owned()));
-    }
-    if target.file_name().is_none_or(|name| name != "manifest.json") {
+    } else if target.file_name().is_none_or(|name| name != manifest) {
         return Err(VerifyError::NotAManifest(target.to_owned()));
-    }
-    Ok(match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
+    } else {
+        target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+    };
+    // The manifest of a published folder lies one below.
+    let above = folder.file_name().is_some_and(|name| name == PUBLISHED_RUN).then(|| folder.parent()).flatten();
+    let is_published = |folder: &Path| {
+        let run = folder.join(PUBLISHED_RUN);
+        tune_fs::is_file(&run.join(manifest)) && !tune_fs::is_file(&folder.join(manifest))
+    };
+    let has_no_result = !["adapter", "model"].iter().any(|name| tune_fs::is_dir(&folder.join(name)));
+    Ok(match above {
+        _ if is_published(&folder) => RunFolder::of_published(&folder),
+        Some(above) if has_no_result && is_published(above) => RunFolder::of_published(above),
+        _ => RunFolder::new(folder),
     })
 }

@@ -7,7 +7,7 @@ use tune_kernels::KernelBackend;
 use tune_kernels::philox::StreamKey;
 use tune_schema::chain::ChainRecord;
 use tune_schema::seed::Seed;
-use tune_train::checkpoint::read_checkpoint;
+use tune_train::checkpoint::{State, read_checkpoint};
 use tune_train::layout::weights_file;
 use tune_train::run::record_of;
 use tune_train::{Job, Observer, RunFolder, Trainer};
@@ -41,12 +41,17 @@ pub fn check<B: KernelBackend>(
     };
     verdict.record(Level::Sample, "initial state", outcome);
     let segments = segments(chain);
-    let chosen = choose(segments.len(), options.segments, options.seed.unwrap_or_else(random_seed));
+    // The state at step 0 follows from the seed, and needs no checkpoint.
+    let possible: Vec<(u64, u64)> =
+        segments.iter().copied().filter(|(from, _)| *from == 0 || !evidence.withheld.contains(from)).collect();
+    let wanted = options.sample.segments(segments.len());
+    let chosen = choose(possible.len(), wanted, options.seed.unwrap_or_else(random_seed));
+    let initial = trainer.state();
     for index in &chosen {
-        let (from, to) = segments[*index];
+        let (from, to) = possible[*index];
         observer.phase(&format!("computing steps {} to {to} again", from + 1));
         let name = format!("steps {}–{to}", from + 1);
-        match replay(folder, chain, job, &mut trainer, from, to) {
+        match replay(folder, chain, job, &mut trainer, &initial, (from, to)) {
             Ok(None) => {
                 verdict.record(Level::Sample, name, Outcome::Verified("every loss, norm and the state root".to_owned()))
             }
@@ -57,7 +62,18 @@ pub fn check<B: KernelBackend>(
     if chosen.is_empty() {
         verdict.record(Level::Sample, "segments", Outcome::NotChecked("no step was computed again".to_owned()));
     }
-    verdict.confidence = Some(confidence(chosen.len(), segments.len()));
+    if chosen.len() < wanted.min(segments.len()) {
+        let reason = format!(
+            "{wanted} segments were asked for, and of {} only {} begin at a checkpoint that is here",
+            segments.len(),
+            possible.len()
+        );
+        // Level `full` computes all of them again.
+        let covered = options.level == Level::Full;
+        let outcome = if covered { Outcome::Withheld(reason) } else { Outcome::NotChecked(reason) };
+        verdict.record(Level::Sample, "segments", outcome);
+    }
+    verdict.confidence = Some(confidence(chosen.len(), segments.len(), possible.len()));
 }
 
 /// Pairs of neighbouring checkpoints.
@@ -88,11 +104,15 @@ fn replay<B: KernelBackend>(
     chain: &[ChainRecord],
     job: &Job,
     trainer: &mut Trainer<B>,
-    from: u64,
-    to: u64,
+    initial: &State,
+    (from, to): (u64, u64),
 ) -> Result<Option<String>, tune_train::TrainError> {
     let at = |step: u64| &chain[usize::try_from(step).unwrap_or(usize::MAX)];
-    let (state, _) = read_checkpoint(&folder.checkpoint(from), weights_file(&job.recipe))?;
+    let state = if from == 0 {
+        initial.clone()
+    } else {
+        read_checkpoint(&folder.checkpoint(from), weights_file(&job.recipe))?.0
+    };
     trainer.restore(&state, from, at(from).rows, at(from).stream)?;
     for step in from + 1..=to {
         let stated = at(step);
@@ -136,18 +156,62 @@ pub(crate) fn difference(found: &ChainRecord, stated: &ChainRecord) -> String {
     format!("step {step}: the counts differ")
 }
 
-/// What `chosen` of `n` segments show.
+/// How many segments a sample has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SampleSize {
+    /// So many.
+    Segments(usize),
+    /// As many as find a forgery with this probability, if so large a share of the segments is forged.
+    Confidence {
+        /// Of finding at least one forged segment.
+        probability: f64,
+        /// Share of the segments.
+        forged: f64,
+    },
+}
+
+impl SampleSize {
+    /// Segments of `n` to compute again.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a number of segments"
+    )]
+    pub fn segments(self, n: usize) -> usize {
+        match self {
+            Self::Segments(count) => count,
+            Self::Confidence { probability, forged } => {
+                let forged = ((n as f64 * forged).ceil() as usize).clamp(1, n.max(1));
+                (0..=n).find(|chosen| caught(*chosen, n, forged) >= probability).unwrap_or(n)
+            }
+        }
+    }
+}
+
+/// Probability that `chosen` of `n` segments, drawn without repetition, have one of `forged` among them.
 #[expect(clippy::cast_precision_loss, reason = "a probability for people")]
-fn confidence(chosen: usize, n: usize) -> String {
-    let caught = |forged: usize| {
-        let missed = (0..forged).map(|i| (n - chosen).saturating_sub(i) as f64 / (n - i) as f64).product::<f64>();
-        100.0 * (1.0 - missed)
-    };
-    let one =
-        format!("{chosen} of {n} segments computed again: a single forged one is found with {:.0} %", caught(1.min(n)));
+fn caught(chosen: usize, n: usize, forged: usize) -> f64 {
+    1.0 - (0..forged).map(|i| (n - chosen).saturating_sub(i) as f64 / (n - i) as f64).product::<f64>()
+}
+
+/// What `chosen` of `n` segments show, if `possible` could have been chosen.
+fn confidence(chosen: usize, n: usize, possible: usize) -> String {
+    if possible < n {
+        return format!(
+            "{chosen} of {n} segments computed again, chosen among the {possible} whose checkpoints are here: a forgery in one of the \
+             others would not be seen at this level"
+        );
+    }
+    let percent = |forged: usize| 100.0 * caught(chosen, n, forged);
+    let one = format!(
+        "{chosen} of {n} segments computed again: a single forged one is found with {:.0} %",
+        percent(1.min(n))
+    );
     match n.div_ceil(10) {
         0 | 1 => one,
-        tenth => format!("{one}, {tenth} of them with {:.0} %", caught(tenth)),
+        tenth => format!("{one}, {tenth} of them with {:.0} %", percent(tenth)),
     }
 }
 
@@ -166,7 +230,14 @@ mod tests {
 
     #[test]
     fn confidence_counts() {
-        assert!(confidence(2, 10).contains("with 20 %"), "{}", confidence(2, 10));
-        assert!(confidence(10, 10).contains("with 100 %"));
+        assert!(confidence(2, 10, 10).contains("with 20 %"), "{}", confidence(2, 10, 10));
+        assert!(confidence(10, 10, 10).contains("with 100 %"));
+        assert!(confidence(1, 10, 1).contains("would not be seen"));
+        let size = |probability, forged, n| SampleSize::Confidence { probability, forged }.segments(n);
+        // Of 20 segments one is forged: 19 of them find it with 95 %, only all of them with 99 %.
+        assert_eq!((size(0.95, 0.05, 20), size(0.99, 0.05, 20)), (19, 20));
+        // Five of 100: 1 - (41·40·39·38·37)/(100·99·98·97·96) is the first above 99 %.
+        assert_eq!(size(0.99, 0.05, 100), 59);
+        assert_eq!((size(0.99, 0.05, 1), size(0.99, 1.0, 7)), (1, 1));
     }
 }

@@ -43,6 +43,8 @@ pub enum Outcome {
     Differs(String),
     /// Not compared; why.
     NotChecked(String),
+    /// Left out by whoever published it; what that leaves unseen. It does not keep a level from being reached.
+    Withheld(String),
 }
 
 /// One comparison.
@@ -134,7 +136,8 @@ impl Verdict {
         self.requested = requested;
         let complete = |level: Level| {
             let mut checks = self.checks.iter().filter(|check| check.level == level).peekable();
-            checks.peek().is_some() && checks.all(|check| matches!(check.outcome, Outcome::Verified(_)))
+            checks.peek().is_some()
+                && checks.all(|check| matches!(check.outcome, Outcome::Verified(_) | Outcome::Withheld(_)))
         };
         self.reached = Level::ALL.into_iter().take_while(|level| complete(*level)).last();
         self.conclusion = if self.differs() {
@@ -182,5 +185,7 @@ mod tests {
         assert_eq!((partial.exit_code(), partial.reached), (2, Some(Level::Files)));
         assert_eq!(verdict(&[(Level::Files, not()), (Level::Data, no())], Level::Data).exit_code(), 1);
         assert_eq!(verdict(&[], Level::Files).exit_code(), 2);
+        let withheld = Outcome::Withheld(String::new());
+        assert_eq!(verdict(&[(Level::Files, ok()), (Level::Files, withheld)], Level::Files).exit_code(), 0);
     }
 }

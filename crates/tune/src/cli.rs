@@ -46,6 +46,25 @@ pub(crate) enum Command {
         after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl"
     )]
     Verify(VerifyOptions),
+    /// Compare two runs: exit code 0 the same claim, 1 they differ, 2 could not be compared
+    #[command(
+        after_help = "In the order of causes: recipe, base model, sources, seeds, the stream of rows, the initial state,\nsteps, weights, evaluation, files. The last line names what explains the rest.\n\nExamples:\n  tune diff runs/quickstart runs/second\n  tune diff runs/quickstart runs/second --json\n  tune diff ours theirs --source rows=ours.jsonl --source rows=theirs.jsonl --offline"
+    )]
+    Diff(DiffOptions),
+    /// Statements of verifiers about a run
+    #[command(after_help = "Example:\n  tune attest list runs/quickstart")]
+    Attest(AttestOptions),
+    /// Check a run against the Open Source AI Definition, the Model Openness Framework, licences, personal data
+    #[command(after_help = "Examples:\n  tune audit runs/quickstart\n  tune audit runs/quickstart --strict --json")]
+    Audit(AuditOptions),
+    /// Make the folder to publish: result, model card, provenance documents, the run, a signature
+    #[command(
+        after_help = "Examples:\n  tune publish runs/quickstart --to published/quickstart\n  tune publish runs/quickstart --to published/signed --key publisher.pem"
+    )]
+    Publish(PublishOptions),
+    /// Keys for signatures and attestations: ECDSA on the curve P-256
+    #[command(after_help = "Example:\n  tune key new publisher.pem")]
+    Key(KeyOptions),
     /// List this machine's devices and what each may compute, with reasons
     #[command(after_help = "Example:\n  tune doctor")]
     Doctor(DoctorOptions),
@@ -166,20 +185,32 @@ pub(crate) enum LevelName {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyOptions {
-    /// A run folder, or its `manifest.json`
+    /// A run folder or published folder, or its `manifest.json`
     pub(crate) target: PathBuf,
     /// How far to go
     #[arg(long, value_enum, default_value = "sample")]
     pub(crate) level: LevelName,
     /// Segments that level `sample` computes again
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, conflicts_with_all = ["confidence", "tampered"])]
     pub(crate) segments: usize,
+    /// Instead as many segments as find a forgery with this probability
+    #[arg(long, value_parser = share, requires = "tampered")]
+    pub(crate) confidence: Option<f64>,
+    /// If so large a share of the segments is forged
+    #[arg(long, value_parser = share, requires = "confidence")]
+    pub(crate) tampered: Option<f64>,
     /// Choose the segments by this number instead of at random
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Where a source is: `NAME=PATH`
     #[arg(long = "source", value_name = "NAME=PATH")]
     pub(crate) sources: Vec<String>,
+    /// The publisher's public key: the folder must have its signature
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signed_by: Option<PathBuf>,
+    /// Sign the verdict with this private key and add it to the folder's attestations
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attest: Option<PathBuf>,
     /// Where to compute: `auto`, `cpu`, `cuda`, `cuda:0,cuda:1`, `wgpu`…
     #[arg(long, default_value_t)]
     pub(crate) device: tune_schema::Devices,
@@ -189,4 +220,99 @@ pub(crate) struct VerifyOptions {
     /// Print the verdict as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffOptions {
+    /// A run folder, or its `manifest.json`
+    pub(crate) run_a: PathBuf,
+    /// Another one
+    pub(crate) run_b: PathBuf,
+    /// Where a source is: `NAME=PATH`; twice where each run had its own
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    pub(crate) sources: Vec<String>,
+    /// Do not use the network
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A number between 0 and 1.
+fn share(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if value > 0.0 && value <= 1.0 { Ok(value) } else { Err("it must be above 0 and at most 1".to_owned()) }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttestOptions {
+    #[command(subcommand)]
+    pub(crate) command: AttestCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AttestCommand {
+    /// Who computed it again, to which level, on what
+    List {
+        /// A run folder or published folder
+        target: PathBuf,
+        /// Print the statements as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditOptions {
+    /// A run folder
+    pub(crate) run: PathBuf,
+    /// Exit with 1 where anything weighs more than a note
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Do not search the training rows for personal data
+    #[arg(long)]
+    pub(crate) no_rows: bool,
+    /// Where a source is: `NAME=PATH`
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    pub(crate) sources: Vec<String>,
+    /// Do not use the network
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Print the audit as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishOptions {
+    /// A run folder
+    pub(crate) run: PathBuf,
+    /// The folder to make
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: PathBuf,
+    /// Sign with this private key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Leave the checkpoints out: verifiers can then only compute the whole run again, or its first steps
+    #[arg(long)]
+    pub(crate) without_checkpoints: bool,
+    /// List the files that would be written
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyOptions {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a private key, and its public key beside it as `FILE.pub`
+    New {
+        /// The file to write
+        file: PathBuf,
+    },
 }

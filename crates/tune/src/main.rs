@@ -10,7 +10,8 @@
 //! - `tune-kernels`: the numerics contract, with its scalar reference
 //! - `tune-model`: decoders, LoRA, generation
 //! - `tune-train`: steps, checkpoints, chain, manifest; start reading at `tune_train::run`
-//! - `tune-verify`: verdicts about somebody's run
+//! - `tune-publish`: what is published of a run: audit, documents, signature
+//! - `tune-verify`: verdicts about somebody's run, and where two runs part
 //!
 //! Exit codes: 0 done (or verified); 1 the input is wrong, or something differs; 2 it could not be done.
 
@@ -43,8 +44,13 @@ fn execute(arguments: &Arguments) -> ExitCode {
                 Command::Bench(options) => commands::bench::execute(options, &mut printer),
                 Command::Lock(options) => commands::lock::execute(options, &mut printer),
                 Command::Data(options) => commands::data::execute(options, &mut printer),
+                Command::Attest(options) => commands::attest::execute(options, &mut printer),
+                Command::Audit(options) => commands::audit::execute(options, &mut printer),
+                Command::Publish(options) => commands::publish::execute(options, &mut printer),
+                Command::Key(options) => commands::key::execute(options, &mut printer),
                 Command::Doctor(options) => commands::doctor::execute(options, &mut printer),
                 Command::Verify(options) => commands::verify::execute(options, &mut printer),
+                Command::Diff(options) => commands::diff::execute(options, &mut printer),
                 Command::Schema => commands::schema::execute(&mut printer),
             }
         });
@@ -53,8 +59,8 @@ fn execute(arguments: &Arguments) -> ExitCode {
         Err(error) => {
             printer.clear();
             let code = failure::report(&error, &mut printer);
-            // Whatever stops a verification: nothing was found to differ, and it could not be checked.
-            if matches!(arguments.command, Command::Verify(_)) { ExitCode::from(2) } else { code }
+            // Whatever stops a verification or comparison: nothing was found to differ, and it could not be checked.
+            if matches!(arguments.command, Command::Verify(_) | Command::Diff(_)) { ExitCode::from(2) } else { code }
         }
     }
 }

@@ -1,28 +1,22 @@
 //! `tune verify`
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use tune_publish::key::{PrivateKey, PublicKey};
 use tune_train::JobOptions;
 use tune_verify::verdict::Conclusion;
-use tune_verify::{Level, Outcome, Verdict};
+use tune_verify::{Level, Outcome, SampleSize, Verdict};
 
 use super::device::{on_device, select};
+use super::open::{locked_sources, places};
 use crate::cli::{LevelName, VerifyOptions};
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    let mut locations: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for source in &options.sources {
-        let (name, path) = source
-            .split_once('=')
-            .ok_or_else(|| anyhow!("`--source {source}` has no `=`: write `--source NAME=PATH`"))?;
-        locations.insert(name.to_owned(), PathBuf::from(path));
-    }
-    let source =
-        tune_source::Options { mode: tune_source::LockMode::Locked, offline: options.offline, ..Default::default() };
+    let locations = places(&options.sources)?.into_iter().collect();
+    let key = options.attest.as_deref().map(PrivateKey::read).transpose()?;
+    let publisher = options.signed_by.as_deref().map(PublicKey::read).transpose()?;
+    let source = locked_sources(options.offline);
     let (opened, device) = select(&options.device)?;
     let library = tune_verify::VerifyOptions {
         level: match options.level {
@@ -31,8 +25,12 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
             LevelName::Sample => Level::Sample,
             LevelName::Full => Level::Full,
         },
-        segments: options.segments,
+        sample: match options.confidence.zip(options.tampered) {
+            Some((probability, forged)) => SampleSize::Confidence { probability, forged },
+            None => SampleSize::Segments(options.segments),
+        },
         seed: options.seed,
+        publisher,
         job: JobOptions { source, locations, device },
     };
     printer.log_every(50);
@@ -44,6 +42,15 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
     } else {
         print(&verdict, printer);
     }
+    if let Some(key) = &key {
+        let written = tune_verify::attest::attest(target, &verdict, &library.job.device, key)?;
+        let hint = key.public().hint();
+        printer.note(&if written {
+            format!("the verdict was signed by the key {hint} and added to {}", tune_verify::attest::FILE_NAME)
+        } else {
+            "nothing was signed: the verdict says that it could not be checked".to_owned()
+        });
+    }
     Ok(ExitCode::from(verdict.exit_code()))
 }
 
@@ -53,6 +60,7 @@ fn print(verdict: &Verdict, printer: &mut Printer) {
             Outcome::Verified(detail) => ("ok", detail),
             Outcome::Differs(detail) => ("DIFFERS", detail),
             Outcome::NotChecked(detail) => ("not checked", detail),
+            Outcome::Withheld(detail) => ("withheld", detail),
         };
         printer.result(&format!("{:<7} {:<24} {mark:<12} {detail}", check.level.name(), check.name));
     }

@@ -1,0 +1,241 @@
+//! The model card: front matter that the Hugging Face hub understands, then text for people.
+
+use serde_json::{Value, json};
+
+use super::{PROJECT, cell, eu_summary, or_unknown, report, spdx};
+use crate::facts::{Facts, Source, class_name};
+use crate::identifier::HubKind;
+use crate::interval::wilson;
+use crate::signature;
+
+/// The card's file.
+pub const FILE_NAME: &str = "README.md";
+
+/// The card.
+#[must_use]
+pub fn card(facts: &Facts) -> String {
+    let name = facts.name();
+    let mut text =
+        format!("---\n{}---\n\n# {}\n\n", tune_schema::recipe::yaml::emit(&front_matter(facts)), cell(&name));
+    let kind = if facts.is_adapter() { "A LoRA adapter for" } else { "A fine-tune of" };
+    let claim = facts.claim();
+    text += &format!(
+        "{kind} `{}`, trained by [tune]({PROJECT}) in {} steps over {} tokens. What went in and what came out is \
+         recorded in hashes under the claim\n\n`{}`\n\nAnyone can compute it again, on other hardware too, and get the same bits.\n\n",
+        cell(&facts.base.name),
+        claim.training.steps,
+        claim.stream.tokens,
+        facts.claim_id()
+    );
+    text += &usage(facts);
+    text += &verification(facts);
+    text += &data_table(facts);
+    text += &results(facts);
+    text += &considerations(facts);
+    text += &governance(facts);
+    text += &format!(
+        "## Documents\n\n`provenance.json` (SLSA), `bom.cdx.json` (CycloneDX), `{}` (SPDX), `croissant/` (Croissant), `MOF.yml` \
+         (Model Openness Framework), `{}` (EU summary of training content), `{}` (technical report), `run/` (recipe, lock, \
+         chain of steps, checkpoints, manifest).\n",
+        spdx::FILE_NAME,
+        eu_summary::FILE_NAME,
+        report::FILE_NAME
+    );
+    text
+}
+
+/// Licences of the hub, which has its own names for some.
+fn hub_licence(facts: &Facts) -> (String, Option<String>) {
+    match facts.terms() {
+        None => ("unknown".to_owned(), None),
+        Some(terms) => match terms.single_id().map(str::to_lowercase) {
+            Some(id) if HUB_LICENCES.contains(&id.as_str()) => (id, None),
+            _ => ("other".to_owned(), Some(terms.text().to_owned())),
+        },
+    }
+}
+
+/// Licences that the hub knows under their SPDX identifier in small letters.
+const HUB_LICENCES: [&str; 20] = [
+    "apache-2.0",
+    "mit",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "isc",
+    "unlicense",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-nd-4.0",
+    "gpl-3.0",
+    "lgpl-3.0",
+    "agpl-3.0",
+    "mpl-2.0",
+    "epl-2.0",
+    "cc-by-3.0",
+    "cc-by-sa-3.0",
+    "wtfpl",
+];
+
+fn front_matter(facts: &Facts) -> Value {
+    let (licence, name) = hub_licence(facts);
+    let mut value = json!({
+        "license": licence,
+        "pipeline_tag": "text-generation",
+        "library_name": if facts.is_adapter() { "peft" } else { "transformers" },
+        "tags": ["tune", "reproducible"],
+        "base_model_relation": if facts.is_adapter() { "adapter" } else { "finetune" },
+    });
+    if let Some(name) = name {
+        value["license_name"] = name.into();
+        value["license_link"] = FILE_NAME.into();
+    }
+    if let Some(id) = facts.base.hub_id(HubKind::Model) {
+        value["base_model"] = id.into();
+    }
+    let datasets: Vec<String> = facts.data.iter().filter_map(|source| source.hub_id(HubKind::Dataset)).collect();
+    if !datasets.is_empty() {
+        value["datasets"] = json!(datasets);
+    }
+    let metrics = metrics(facts);
+    if !metrics.is_empty() {
+        let dataset = json!({"type": "held-out", "name": "held-out part of the training sources"});
+        let result = json!({"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics});
+        value["model-index"] = json!([{"name": facts.name(), "results": [result]}]);
+    }
+    value
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of examples, far below 2^53")]
+fn metrics(facts: &Facts) -> Vec<Value> {
+    let evaluation = &facts.claim().evaluation;
+    let mut metrics = Vec::new();
+    if evaluation.exact_match_examples > 0 {
+        let share = evaluation.exact_match_after as f64 / evaluation.exact_match_examples as f64;
+        metrics.push(json!({"type": "exact_match", "name": "exact match", "value": share}));
+    }
+    if let Some(loss) = evaluation.loss_after {
+        metrics.push(json!({"type": "loss", "name": "held-out loss", "value": loss.value()}));
+    }
+    metrics
+}
+
+fn usage(facts: &Facts) -> String {
+    let base = facts.base.hub_id(HubKind::Model).unwrap_or_else(|| format!("PATH/TO/{}", facts.base.name));
+    let mut text = "## Use\n\n```python\n".to_owned();
+    text += "from transformers import AutoModelForCausalLM, AutoTokenizer\n";
+    if facts.is_adapter() {
+        text += "from peft import PeftModel\n\n";
+        text += &format!("base = \"{base}\"\ntokenizer = AutoTokenizer.from_pretrained(base)\n");
+        text += "model = AutoModelForCausalLM.from_pretrained(base, dtype=\"float32\")\n";
+        text += "model = PeftModel.from_pretrained(model, \"PATH/TO/THIS/FOLDER\")\n";
+    } else {
+        text += "\nhere = \"PATH/TO/THIS/FOLDER\"\ntokenizer = AutoTokenizer.from_pretrained(here)\n";
+        text += "model = AutoModelForCausalLM.from_pretrained(here, dtype=\"float32\")\n";
+    }
+    text + "```\n\n"
+}
+
+fn verification(facts: &Facts) -> String {
+    format!(
+        "## Verify\n\n```sh\ntune verify PATH/TO/THIS/FOLDER                # computes some stretches between checkpoints again\n\
+         tune verify PATH/TO/THIS/FOLDER --level full   # trains it again and compares every bit\n\
+         model_signing verify key --public_key PUBLISHER.pub --signature {} .   # where the folder is signed\n```\n\n\
+         A verdict is about the computation: that this recipe on these bytes gives these weights. It does not say that the data \
+         is honest, nor that no other seed was tried before. Arithmetic: `{}`.\n\n",
+        signature::FILE_NAME,
+        facts.numerics()
+    )
+}
+
+fn data_table(facts: &Facts) -> String {
+    let mut text = "## Data\n\n| source | class | licence | origin | obtained | selected | filtered | sha256 |\n|---|---|---|---|---|---|---|---|\n".to_owned();
+    for source in [&facts.base].into_iter().chain(&facts.data) {
+        text += &row(source);
+    }
+    let stream = &facts.claim().stream;
+    text += &format!(
+        "\n{} examples were trained on, {} held out, {} left out for their length, {} cut. {} tokens, {} of them supervised.\n\n",
+        stream.train_examples,
+        stream.eval_examples,
+        stream.dropped_examples,
+        stream.truncated_examples,
+        stream.tokens,
+        stream.supervised_tokens
+    );
+    text
+}
+
+fn row(source: &Source) -> String {
+    let provenance = &source.provenance;
+    let told = |text: &Option<String>| cell(or_unknown(text.as_deref()));
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | `{}` |\n",
+        cell(&source.name),
+        source.class().map_or("not on record", class_name),
+        told(&source.locked.licence),
+        told(&provenance.origin),
+        told(&provenance.obtained),
+        told(&provenance.selected),
+        told(&provenance.filtered),
+        &source.digest().hex()[..16]
+    )
+}
+
+/// The table of results, which the report has too.
+pub(super) fn results(facts: &Facts) -> String {
+    let evaluation = &facts.claim().evaluation;
+    let mut text = "## Results\n\n".to_owned();
+    if evaluation.loss_after.is_none() && evaluation.exact_match_examples == 0 {
+        return text + "Nothing was held out, so nothing was measured.\n\n";
+    }
+    text += "On held-out examples of the same sources, before and after training. Intervals are of 95 % (Wilson).\n\n";
+    text += "| measure | before | after |\n|---|---|---|\n";
+    if let (Some(before), Some(after)) = (evaluation.loss_before, evaluation.loss_after) {
+        text += &format!("| loss per token | {:.4} | {:.4} |\n", before.value(), after.value());
+    }
+    let asked = evaluation.exact_match_examples;
+    let share = |matches: u64| {
+        let interval = wilson(matches, asked).map(|(low, high)| format!(" ({:.1}–{:.1} %)", 100.0 * low, 100.0 * high));
+        format!("{matches} of {asked}{}", interval.unwrap_or_default())
+    };
+    if asked > 0 {
+        let (before, after) = (share(evaluation.exact_match_before), share(evaluation.exact_match_after));
+        text += &format!("| exact match, greedy | {before} | {after} |\n");
+    }
+    text + "\n"
+}
+
+fn list(title: &str, fields: &[(&str, Option<&str>)]) -> String {
+    let lines = fields.iter().map(|(name, text)| format!("- {name}: {}\n", cell(or_unknown(*text))));
+    format!("## {title}\n\n{}\n", lines.collect::<String>())
+}
+
+fn considerations(facts: &Facts) -> String {
+    let stated = &facts.recipe.considerations;
+    list(
+        "Considerations",
+        &[
+            ("intended use", stated.intended_use.as_deref()),
+            ("limits", stated.limits.as_deref()),
+            ("known biases", stated.known_biases.as_deref()),
+            ("personal data", stated.personal_data.as_deref()),
+        ],
+    )
+}
+
+fn governance(facts: &Facts) -> String {
+    let stated = &facts.recipe.governance;
+    let maintainers = stated.maintainers.join(", ");
+    list(
+        "Governance",
+        &[
+            ("maintainers", Some(maintainers.as_str()).filter(|text| !text.is_empty())),
+            ("contact", stated.contact.as_deref()),
+            ("contributing", stated.contributing.as_deref()),
+            ("versioning", stated.versioning.as_deref()),
+        ],
+    )
+}

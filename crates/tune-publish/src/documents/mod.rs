@@ -1,0 +1,84 @@
+//! The documents of a published folder, each made from [`Facts`] alone.
+//!
+//! - [`card`]: `README.md`, the model card
+//! - [`report`]: `REPORT.md`, the technical report
+//! - [`provenance`]: `provenance.json`, SLSA provenance in an in-toto statement
+//! - [`cyclonedx`]: `bom.cdx.json`, a CycloneDX bill of materials
+//! - [`spdx`]: `model.spdx3.json`, an SPDX 3 document with the AI and dataset profiles
+//! - [`croissant`]: `croissant/NAME.json` for each data source
+//! - [`mof`]: `MOF.yml` for the Model Openness Tool
+//! - [`eu_summary`]: `training-content.md`, the EU's public summary of training content
+
+pub mod card;
+pub mod croissant;
+pub mod cyclonedx;
+pub mod eu_summary;
+pub mod mof;
+pub mod provenance;
+pub mod report;
+pub mod spdx;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::facts::Facts;
+
+/// Where this tool's source and the explanations of its formats are.
+pub const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
+
+/// Every document, by its path in the published folder.
+///
+/// # Panics
+/// Never: the documents have a JSON form.
+#[must_use]
+pub fn all(facts: &Facts) -> BTreeMap<String, Vec<u8>> {
+    let mut documents = BTreeMap::from([
+        (card::FILE_NAME.to_owned(), card::card(facts).into_bytes()),
+        (report::FILE_NAME.to_owned(), report::report(facts).into_bytes()),
+        (provenance::FILE_NAME.to_owned(), json(&provenance::statement(facts))),
+        (cyclonedx::FILE_NAME.to_owned(), json(&cyclonedx::bom(facts))),
+        (spdx::FILE_NAME.to_owned(), json(&spdx::document(facts))),
+        (mof::FILE_NAME.to_owned(), mof::document(facts).into_bytes()),
+        (eu_summary::FILE_NAME.to_owned(), eu_summary::summary(facts).into_bytes()),
+    ]);
+    for source in &facts.data {
+        documents.insert(croissant::path(source), json(&croissant::metadata(facts, source)));
+    }
+    documents
+}
+
+fn json(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+/// A text, or what is said where none is on record.
+fn or_unknown(text: Option<&str>) -> &str {
+    text.unwrap_or("not on record")
+}
+
+/// A cell of a Markdown table, or a line of Markdown: nothing in it is markup of its own or breaks the line.
+fn cell(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' | '\t' => escaped.push(' '),
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '#' => {
+                escaped.push('\\');
+                escaped.push(character);
+            }
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_cell_holds_no_markup() {
+        assert_eq!(super::cell("a|b\n<script> [x](y)"), "a\\|b &lt;script> \\[x\\](y)");
+    }
+}

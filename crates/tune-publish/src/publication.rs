@@ -1,0 +1,110 @@
+//! The published folder: the result in the layout that other tools read at its top, the run beside it in `run/`, and the
+//! documents. It is made whole beside its place and renamed into it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tune_fs::incomplete_name;
+
+use crate::envelope::Envelope;
+use crate::facts::{Facts, RUN_FOLDER, result_prefix};
+use crate::key::PrivateKey;
+use crate::{PublishError, documents, signature};
+
+/// What to publish.
+#[derive(Debug, Default)]
+pub struct PublishOptions {
+    /// Leave the checkpoints out: nobody can then compute single stretches again, only the first, or the whole run.
+    pub without_checkpoints: bool,
+    /// Signs the folder.
+    pub key: Option<PrivateKey>,
+}
+
+/// A file of the published folder: copied from the run, or made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Copied(std::path::PathBuf),
+    Made(Vec<u8>),
+}
+
+/// Every file but the signature, by its path.
+fn contents(facts: &Facts, options: &PublishOptions) -> Result<BTreeMap<String, Content>, PublishError> {
+    let mut contents = BTreeMap::new();
+    let result = result_prefix(&facts.recipe);
+    let listed = facts.claim().files.keys().chain(facts.manifest.environment.keys());
+    for path in listed.map(String::as_str).chain(["manifest.json"]) {
+        if options.without_checkpoints && path.starts_with("checkpoints/") {
+            continue;
+        }
+        let place = path.strip_prefix(result).map_or_else(|| format!("{RUN_FOLDER}/{path}"), str::to_owned);
+        contents.insert(place, Content::Copied(facts.folder.join(path)));
+    }
+    contents.extend(documents::all(facts).into_iter().map(|(path, bytes)| (path, Content::Made(bytes))));
+    if let Some(key) = &options.key {
+        let statement = tune_schema::to_canonical_json(&documents::provenance::statement(facts))?;
+        let envelope = Envelope::sign(&statement, key, key.public().hint());
+        let mut line = tune_schema::to_canonical_json(&envelope)?;
+        line.push(b'\n');
+        contents.insert(documents::provenance::SIGNED_FILE_NAME.to_owned(), Content::Made(line));
+    }
+    Ok(contents)
+}
+
+/// Paths that [`publish`] would write.
+///
+/// # Errors
+/// None in practice.
+pub fn planned(facts: &Facts, options: &PublishOptions) -> Result<Vec<String>, PublishError> {
+    let mut paths: Vec<String> = contents(facts, options)?.into_keys().collect();
+    if options.key.is_some() {
+        paths.push(signature::FILE_NAME.to_owned());
+    }
+    Ok(paths)
+}
+
+/// Makes the published folder at `to`, which must not be there; gives the number of its files.
+///
+/// # Errors
+/// A place that is taken or lies in the run, or files that cannot be read or written. Nothing is left behind.
+pub fn publish(facts: &Facts, to: &Path, options: &PublishOptions) -> Result<usize, PublishError> {
+    if tune_fs::exists(to) {
+        return Err(PublishError::Exists(to.to_owned()));
+    }
+    let absolute = |path: &Path| tune_fs::normalised(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    if absolute(to).starts_with(absolute(&facts.folder)) {
+        return Err(PublishError::Inside(to.to_owned()));
+    }
+    let staging = incomplete_name(to);
+    tune_fs::remove_dir_all(&staging)?;
+    let made = fill(facts, &staging, to, options);
+    let done = made.and_then(|count| {
+        tune_fs::rename_dir_durable(&staging, to)?;
+        Ok(count)
+    });
+    if done.is_err() {
+        // What stopped it is the better message than what stops the cleaning up.
+        let _ = tune_fs::remove_dir_all(&staging);
+    }
+    done
+}
+
+fn fill(facts: &Facts, staging: &Path, to: &Path, options: &PublishOptions) -> Result<usize, PublishError> {
+    let contents = contents(facts, options)?;
+    for (path, content) in &contents {
+        let place = staging.join(path);
+        if let Some(parent) = place.parent() {
+            tune_fs::create_dir_all(parent)?;
+        }
+        match content {
+            Content::Made(bytes) => tune_fs::write_atomic(&place, bytes)?,
+            Content::Copied(from) => tune_fs::copy(from, &place)?,
+        }
+    }
+    let mut count = contents.len();
+    if let Some(key) = &options.key {
+        let name = to.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+        signature::sign_folder(staging, &name, key)?;
+        count += 1;
+    }
+    Ok(count)
+}

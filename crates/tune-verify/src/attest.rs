@@ -1,0 +1,187 @@
+//! A verdict as a signed statement: who computed which claim again, to which level, on what.
+//!
+//! A statement is an in-toto verification summary (SLSA `verification_summary/v1`) in a DSSE envelope, one a line of
+//! [`FILE_NAME`] in the folder that was verified. The envelope does not say whose key it is; the statement holds the public key,
+//! so that anyone can see that it was signed by this key, and compare the key's hint with those of people they know.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tune_publish::PublishError;
+use tune_publish::documents::PROJECT;
+use tune_publish::envelope::{Envelope, statement};
+use tune_publish::identifier::date_time;
+use tune_publish::key::{PrivateKey, PublicKey};
+use tune_schema::manifest::Manifest;
+use tune_schema::to_canonical_json;
+use tune_train::RunFolder;
+use tune_train::environment::{DeviceFacts, machine, unix_seconds};
+
+use crate::verdict::{Conclusion, Level, Verdict};
+use crate::{VerifyError, folder_of};
+
+/// The file of statements, in a run folder or at the top of a published one.
+pub const FILE_NAME: &str = tune_publish::signature::ATTESTATIONS;
+
+const PREDICATE_TYPE: &str = "https://slsa.dev/verification_summary/v1";
+
+/// Largest file of statements that is read.
+const LIMIT: u64 = 16 << 20;
+
+/// A statement about a claim, as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attestation {
+    /// [`PublicKey::hint`] of the key that signed it.
+    pub key: String,
+    /// What was found: `PASSED` or `FAILED`.
+    pub result: String,
+    /// The level reached.
+    pub level: String,
+    /// When, as the verifier's clock said.
+    pub time: String,
+    /// What computed: device, backend, platform, version of the tool.
+    pub machine: String,
+    /// Why the statement does not count; it does where this is none.
+    pub problem: Option<String>,
+}
+
+/// The statement about a verdict.
+fn summary(
+    manifest: &Manifest,
+    verdict: &Verdict,
+    device: &DeviceFacts,
+    key: &PrivateKey,
+) -> Result<Value, PublishError> {
+    let facts = machine(device);
+    let claim = manifest.claim_id.to_string();
+    let passed = verdict.conclusion == Conclusion::Verified;
+    let levels: Vec<String> = Level::ALL
+        .into_iter()
+        .filter(|level| Some(*level) <= verdict.reached)
+        .map(|level| format!("TUNE_{}", level.name().to_uppercase()))
+        .collect();
+    let subject = json!([{"name": "claim", "digest": {"sha256": manifest.claim_id.hex()}}]);
+    let manifest_digest = tune_schema::Digest::of(&to_canonical_json(manifest)?).hex();
+    let predicate = json!({
+        "verifier": {"id": format!("{PROJECT}/blob/main/docs/formats/attestations.md#verifier-v1"), "version": {"tune": facts.tune_version}},
+        "timeVerified": date_time(unix_seconds()),
+        "resourceUri": format!("urn:tune:{claim}"),
+        "policy": {"uri": format!("{PROJECT}/blob/main/docs/concepts/verification.md")},
+        "inputAttestations": [{"name": "manifest.json", "digest": {"sha256": manifest_digest}}],
+        "verificationResult": if passed { "PASSED" } else { "FAILED" },
+        "verifiedLevels": levels,
+        "tune_level": verdict.reached.map(Level::name),
+        "tune_confidence": verdict.confidence,
+        "tune_device": facts.device,
+        "tune_backend": facts.backend,
+        "tune_platform": facts.platform,
+        "tune_binary": facts.binary.map(|digest| digest.to_string()),
+        "tune_publicKey": key.public().to_pem(),
+    });
+    Ok(statement(subject, PREDICATE_TYPE, predicate))
+}
+
+/// Signs a verdict and adds the statement to [`FILE_NAME`]. A verdict that could not be reached gives none, and `false`.
+///
+/// # Errors
+/// A target that is no run, or a file that cannot be written.
+pub fn attest(target: &Path, verdict: &Verdict, device: &DeviceFacts, key: &PrivateKey) -> Result<bool, VerifyError> {
+    if verdict.conclusion == Conclusion::CouldNotBeChecked {
+        return Ok(false);
+    }
+    let folder = folder_of(target)?;
+    let manifest = read_manifest(&folder)?;
+    let payload = to_canonical_json(&summary(&manifest, verdict, device, key)?).map_err(PublishError::from)?;
+    let envelope = Envelope::sign(&payload, key, key.public().hint());
+    let path = place(&folder);
+    let mut lines = if tune_fs::exists(&path) { tune_fs::read_limited(&path, LIMIT)? } else { Vec::new() };
+    lines.extend(to_canonical_json(&envelope).map_err(PublishError::from)?);
+    lines.push(b'\n');
+    tune_fs::write_atomic(&path, &lines)?;
+    Ok(true)
+}
+
+/// Every statement in the folder, in order.
+///
+/// # Errors
+/// A target that is no run, or a file that cannot be read.
+pub fn list(target: &Path) -> Result<Vec<Attestation>, VerifyError> {
+    let folder = folder_of(target)?;
+    let manifest = read_manifest(&folder)?;
+    let path = place(&folder);
+    if !tune_fs::exists(&path) {
+        return Ok(Vec::new());
+    }
+    let bytes = tune_fs::read_limited(&path, LIMIT)?;
+    Ok(bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| read(line, &manifest)).collect())
+}
+
+fn place(folder: &RunFolder) -> std::path::PathBuf {
+    folder.published().unwrap_or(folder.path()).join(FILE_NAME)
+}
+
+fn read_manifest(folder: &RunFolder) -> Result<Manifest, VerifyError> {
+    if !tune_fs::is_file(&folder.manifest()) {
+        return Err(VerifyError::NoManifest(folder.path().to_owned()));
+    }
+    let bytes = tune_fs::read_limited(&folder.manifest(), LIMIT)?;
+    let problem =
+        |error: serde_json::Error| VerifyError::Manifest { path: folder.manifest(), problem: error.to_string() };
+    serde_json::from_slice(&bytes).map_err(problem)
+}
+
+/// A line, and whether it counts for this manifest.
+fn read(line: &[u8], manifest: &Manifest) -> Attestation {
+    let empty = || Attestation {
+        key: String::new(),
+        result: String::new(),
+        level: String::new(),
+        time: String::new(),
+        machine: String::new(),
+        problem: None,
+    };
+    let broken = |problem: String| Attestation { problem: Some(problem), ..empty() };
+    let envelope: Envelope = match serde_json::from_slice(line) {
+        Ok(envelope) => envelope,
+        Err(error) => return broken(format!("it is no envelope: {error}")),
+    };
+    let statement = match envelope.statement() {
+        Ok(statement) => statement,
+        Err(error) => return broken(error.to_string()),
+    };
+    let predicate = &statement["predicate"];
+    let text = |name: &str| predicate[name].as_str().unwrap_or_default().to_owned();
+    let key = PublicKey::from_pem(&text("tune_publicKey"));
+    let machine: Vec<String> = ["tune_device", "tune_backend", "tune_platform"]
+        .into_iter()
+        .map(text)
+        .filter(|text| !text.is_empty())
+        .collect();
+    let version = predicate["verifier"]["version"]["tune"].as_str().unwrap_or_default();
+    Attestation {
+        key: key.as_ref().map(PublicKey::hint).unwrap_or_default(),
+        result: text("verificationResult"),
+        level: text("tune_level"),
+        time: text("timeVerified"),
+        machine: format!("{}, tune {version}", machine.join(", ")),
+        problem: problem(&statement, &envelope, key.as_ref(), manifest),
+    }
+}
+
+/// Why a statement does not count for this manifest.
+fn problem(statement: &Value, envelope: &Envelope, key: Option<&PublicKey>, manifest: &Manifest) -> Option<String> {
+    let Some(key) = key else { return Some("it names no public key".to_owned()) };
+    if let Err(error) = envelope.open(key) {
+        return Some(error.to_string());
+    }
+    if statement["predicateType"] != PREDICATE_TYPE {
+        return Some(format!("it is no verification summary but {}", statement["predicateType"]));
+    }
+    let claim = manifest.claim_id.hex();
+    let about = statement["subject"].as_array().map(Vec::as_slice);
+    match about {
+        Some([subject]) if subject["digest"]["sha256"] == claim.as_str() => None,
+        _ => Some("it is about another claim".to_owned()),
+    }
+}

@@ -1,0 +1,25 @@
+//! `tune attest`
+
+use std::process::ExitCode;
+
+use crate::cli::{AttestCommand, AttestOptions};
+use crate::printer::Printer;
+
+pub(crate) fn execute(options: &AttestOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
+    let AttestCommand::List { target, json } = &options.command;
+    let statements = tune_verify::attest::list(target)?;
+    if *json {
+        printer.result(&serde_json::to_string_pretty(&statements)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if statements.is_empty() {
+        printer.result("no statements");
+    }
+    for one in &statements {
+        printer.result(&match &one.problem {
+            None => format!("{} at level `{}`, {}, key {}, {}", one.result, one.level, one.time, one.key, one.machine),
+            Some(problem) => format!("does not count: {problem}"),
+        });
+    }
+    Ok(ExitCode::SUCCESS)
+}

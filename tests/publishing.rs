@@ -1,0 +1,371 @@
+//! `tune publish`, `tune audit`, `tune key`, `tune attest`: what is published of a run, that it verifies where it lies, and that
+//! what is changed in it is found.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Outcome, World, claim_id, files, repository};
+
+/// A finished run in `run`, of which the recipe says everything an audit asks for.
+fn finished() -> World {
+    let world = World::new();
+    world.write("recipe.yaml", &(world.read("recipe.yaml") + RECORD));
+    world.train("run", &["eval_exact_match=4", "eval_max_new_tokens=8"]);
+    world
+}
+
+const RECORD: &str = "
+provenance:
+  base:
+    class: open
+    licence: Apache-2.0
+    origin: https://huggingface.co/example/base
+    obtained: downloaded
+    selected: all of it
+    filtered: nothing
+  rows:
+    class: open
+    licence: CC-BY-4.0
+    origin: https://huggingface.co/datasets/example/rows, | with <markup>
+    obtained: downloaded
+    selected: the first 64 rows
+    filtered: nothing
+governance:
+  maintainers: [Example]
+  contact: https://example.org
+  contributing: by letter
+  versioning: by claim
+considerations:
+  intended_use: tests
+  limits: many
+  known_biases: none known
+  personal_data: none
+";
+
+/// A finished run and what is published of it, signed, in `published`.
+fn published() -> World {
+    let world = finished();
+    world.tune(&["key", "new", "key.pem"]).assert_code(0);
+    world.tune(&["publish", "run", "--to", "published", "--key", "key.pem"]).assert_code(0);
+    world
+}
+
+/// `tune verify` with these arguments, told where the sources are: a published folder has no addresses of local files.
+fn verify(world: &World, arguments: &[&str]) -> Outcome {
+    let sources = ["--source", "rows=rows.jsonl", "--source", "base=base"];
+    world.tune(&[&["verify"], arguments, &sources].concat())
+}
+
+#[test]
+fn a_published_folder_verifies_at_every_level_without_the_run_it_came_from() {
+    let world = published();
+    fs::rename(world.path("run"), world.path("elsewhere")).expect("the run moves");
+    for level in ["files", "data", "sample", "full"] {
+        let outcome = verify(&world, &["published", "--level", level, "--signed-by", "key.pem.pub"]);
+        outcome.assert_code(0);
+        assert!(outcome.stdout.contains(&format!("verified at level `{level}`")), "{}", outcome.stdout);
+        assert!(outcome.stdout.contains("signature"), "{}", outcome.stdout);
+    }
+    let untold = world.tune(&["verify", "published"]);
+    untold.assert_code(2);
+    assert!(untold.stdout.contains("--source base=PATH"), "{}", untold.stdout);
+    for target in ["published/run/manifest.json", "published/run"] {
+        world.tune(&["verify", target, "--level", "files"]).assert_code(0);
+    }
+    let before = files(&world.path("published"));
+    let names: Vec<&str> = before.keys().map(String::as_str).collect();
+    for name in [
+        "README.md",
+        "REPORT.md",
+        "MOF.yml",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "bom.cdx.json",
+        "croissant/rows.json",
+        "model.sig",
+        "model.spdx3.json",
+        "provenance.intoto.jsonl",
+        "provenance.json",
+        "run/chain.jsonl",
+        "run/checkpoints/step-000002/state.json",
+        "run/manifest.json",
+        "training-content.md",
+    ] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    assert!(!names.iter().any(|name| name.starts_with("run/adapter/")), "the result is there once");
+    let card = &before["README.md"];
+    let card = std::str::from_utf8(card).expect("text");
+    assert!(card.contains(&claim_id(&world.path("published/run"))));
+    assert!(card.contains("\\| with &lt;markup>"), "{card}");
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes_whatever_the_folder_is_called() {
+    let world = published();
+    world.tune(&["publish", "run", "--to", "second/published", "--key", "key.pem"]).assert_code(0);
+    assert!(files(&world.path("published")) == files(&world.path("second/published")));
+    let planned = world.tune(&["publish", "run", "--to", "third", "--key", "key.pem", "--dry-run"]);
+    planned.assert_code(0);
+    let mut planned: Vec<&str> = planned.stdout.lines().collect();
+    planned.sort_unstable();
+    assert_eq!(planned, files(&world.path("published")).keys().map(String::as_str).collect::<Vec<_>>());
+    assert!(!world.path("third").exists());
+}
+
+/// One bit of every file. What the manifest covers is found at level `files`; the documents, which it does not cover, by the
+/// publisher's signature.
+#[test]
+fn a_flipped_bit_in_any_published_file_is_found() {
+    let world = published();
+    let folder = world.path("published");
+    for (name, bytes) in files(&folder) {
+        let mut changed = bytes.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        fs::write(folder.join(&name), changed).expect("the folder can be written");
+        let signed = world.tune(&["verify", "published", "--level", "files", "--signed-by", "key.pem.pub"]);
+        assert_eq!(signed.code, Some(1), "{name}:\n{}", signed.stdout);
+        let unsigned = world.tune(&["verify", "published", "--level", "files"]);
+        let of_run = name.starts_with("run/") || name.starts_with("adapter_");
+        assert_eq!(unsigned.code, Some(i32::from(of_run)), "{name}:\n{}", unsigned.stdout);
+        fs::write(folder.join(&name), bytes).expect("the folder can be written");
+    }
+    world.write("published/more.txt", "more");
+    world.tune(&["verify", "published", "--level", "files", "--signed-by", "key.pem.pub"]).assert_code(1);
+}
+
+#[test]
+fn another_key_or_no_signature_does_not_pass() {
+    let world = published();
+    world.tune(&["key", "new", "other.pem"]).assert_code(0);
+    let other = world.tune(&["verify", "published", "--level", "files", "--signed-by", "other.pem.pub"]);
+    other.assert_code(1);
+    assert!(other.stdout.contains("it was made with the key"), "{}", other.stdout);
+    world.tune(&["publish", "run", "--to", "unsigned"]).assert_code(0);
+    world.tune(&["verify", "unsigned", "--level", "files", "--signed-by", "key.pem.pub"]).assert_code(2);
+    world.tune(&["verify", "unsigned", "--level", "files"]).assert_code(0);
+    // A key of the other kind is a clear error.
+    world
+        .tune(&["publish", "run", "--to", "x", "--key", "key.pem.pub"])
+        .assert_code(1)
+        .assert_stderr(&["P-256", "hint"]);
+    world.tune(&["key", "new", "key.pem"]).assert_code(1).assert_stderr(&["is there already"]);
+    assert!(!world.path("x").exists());
+}
+
+/// Without checkpoints only the first steps can be computed again by themselves, and the verdict says what is not there.
+#[test]
+fn withheld_checkpoints_are_named_and_the_levels_that_remain_work() {
+    let world = finished();
+    world.tune(&["publish", "run", "--to", "published", "--without-checkpoints"]).assert_code(0);
+    assert!(!world.path("published/run/checkpoints").exists());
+    let files = world.tune(&["verify", "published", "--level", "files"]);
+    files.assert_code(0);
+    assert!(files.stdout.contains("withheld") && files.stdout.contains("3 checkpoints"), "{}", files.stdout);
+    verify(&world, &["published", "--level", "data"]).assert_code(0);
+    let both = verify(&world, &["published"]);
+    both.assert_code(2);
+    assert!(both.stdout.contains("only 1 begin at a checkpoint that is here"), "{}", both.stdout);
+    let one = verify(&world, &["published", "--segments", "1"]);
+    one.assert_code(0);
+    assert!(one.stdout.contains("would not be seen at this level"), "{}", one.stdout);
+    verify(&world, &["published", "--level", "full"]).assert_code(0);
+    // In a run folder nothing may be missing.
+    fs::remove_dir_all(world.path("run/checkpoints/step-000002")).expect("the run can be changed");
+    world.tune(&["verify", "run", "--level", "files"]).assert_code(2);
+}
+
+#[test]
+fn what_cannot_be_published_is_refused_and_leaves_nothing() {
+    let world = finished();
+    fs::create_dir(world.path("taken")).expect("a folder");
+    world.tune(&["publish", "run", "--to", "taken"]).assert_code(1).assert_stderr(&["is there already"]);
+    world.tune(&["publish", "run", "--to", "run/published"]).assert_code(1).assert_stderr(&["lies in the run folder"]);
+    world.tune(&["publish", "base", "--to", "published"]).assert_code(1).assert_stderr(&["manifest.json"]);
+    let weights = world.path("run/adapter/adapter_model.safetensors");
+    let mut bytes = fs::read(&weights).expect("weights");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).expect("the run can be changed");
+    for command in [&["publish", "run", "--to", "published"][..], &["audit", "run"][..]] {
+        world
+            .tune(command)
+            .assert_code(1)
+            .assert_stderr(&["adapter_model.safetensors", "tune verify run --level files"]);
+    }
+    assert!(!world.path("published").exists());
+}
+
+#[test]
+fn an_audit_of_a_complete_record_has_nothing_to_say_and_of_an_empty_one_much() {
+    let world = finished();
+    let outcome = world.tune(&["audit", "run", "--strict", "--json"]);
+    outcome.assert_code(0);
+    let audit: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert!(audit["osaid"].as_array().expect("a list").iter().all(|one| one["met"] == true), "{audit}");
+    assert_eq!(audit["mof_class"], "I (Open Science)");
+    assert_eq!(audit["personal_data"][0]["rows"], 64);
+
+    let bare = World::new();
+    bare.train("run", &[]);
+    let outcome = bare.tune(&["audit", "run", "--strict"]);
+    outcome.assert_code(1);
+    for text in
+        ["NOT MET", "no class is on record", "no licence is on record", "not on record: maintainers", "class II"]
+    {
+        assert!(outcome.stdout.contains(text), "{text} is not in:\n{}", outcome.stdout);
+    }
+    bare.tune(&["audit", "run"]).assert_code(0);
+}
+
+/// The values that were found are in no output.
+#[test]
+fn personal_data_is_counted_by_row_and_never_shown() {
+    let world = World::new();
+    let mut rows: Vec<String> = world.read("rows.jsonl").lines().map(str::to_owned).collect();
+    rows[2] =
+        r#"{"prompt":"Write to zoe.brown@letters.cc or call +44 20 7946 0958","completion":"4111 1111 1111 1111"}"#
+            .to_owned();
+    world.write("rows.jsonl", &(rows.join("\n") + "\n"));
+    world.train("run", &[]);
+    for extra in [&[][..], &["--json"][..]] {
+        let outcome = world.tune(&[&["audit", "run"], extra].concat());
+        outcome.assert_code(0);
+        for kind in ["e-mail address", "phone number", "card number"] {
+            assert!(outcome.stdout.contains(kind), "{kind} is not in:\n{}", outcome.stdout);
+        }
+        for value in ["zoe", "7946", "4111"] {
+            assert!(!outcome.stdout.contains(value) && !outcome.stderr.contains(value), "{value} is shown");
+        }
+    }
+    let unseen = world.tune(&["audit", "run", "--no-rows"]);
+    assert!(!unseen.stdout.contains("e-mail"), "{}", unseen.stdout);
+}
+
+#[test]
+fn licences_that_do_not_go_together_are_found() {
+    let world = World::new();
+    let record = RECORD.replace("CC-BY-4.0", "CC-BY-SA-4.0").replace("Apache-2.0", "GPL-2.0-only");
+    world.write("recipe.yaml", &(world.read("recipe.yaml") + &record));
+    world.train("run", &[]);
+    let outcome = world.tune(&["audit", "run", "--strict", "--no-rows"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("no terms keep both"), "{}", outcome.stdout);
+}
+
+#[test]
+fn attestations_are_listed_and_those_of_other_claims_do_not_count() {
+    let world = published();
+    assert!(world.tune(&["attest", "list", "published"]).stdout.contains("no statements"));
+    world.tune(&["key", "new", "verifier.pem"]).assert_code(0);
+    verify(&world, &["published", "--level", "sample", "--attest", "verifier.pem"]).assert_code(0);
+    verify(&world, &["published", "--level", "full", "--attest", "verifier.pem"]).assert_code(0);
+    let listed = world.tune(&["attest", "list", "published"]);
+    listed.assert_code(0);
+    let lines: Vec<&str> = listed.stdout.lines().collect();
+    assert!(
+        lines[0].starts_with("PASSED at level `sample`") && lines[1].starts_with("PASSED at level `full`"),
+        "{lines:?}"
+    );
+    // The publisher's signature still holds, for statements come later.
+    world.tune(&["verify", "published", "--level", "files", "--signed-by", "key.pem.pub"]).assert_code(0);
+
+    // A statement about one run says nothing of another.
+    let statements = world.read("published/attestations.intoto.jsonl");
+    world.train("other", &["seed=8"]);
+    world.write("other/attestations.intoto.jsonl", &statements);
+    world.tune(&["verify", "other", "--level", "files"]).assert_code(0);
+    let replayed = world.tune(&["attest", "list", "other"]);
+    assert_eq!(replayed.stdout.matches("does not count: it is about another claim").count(), 2, "{}", replayed.stdout);
+
+    // A changed statement has another signature.
+    let mut envelope: Value = serde_json::from_str(statements.lines().next().expect("a line")).expect("JSON");
+    envelope["signatures"][0]["sig"] = Value::from("MEUCIQ==");
+    world.write("published/attestations.intoto.jsonl", &format!("{envelope}\nnot JSON\n"));
+    let broken = world.tune(&["attest", "list", "published"]);
+    assert!(broken.stdout.contains("does not count: the signature is not one of the key"), "{}", broken.stdout);
+    assert!(broken.stdout.contains("does not count: it is no envelope"), "{}", broken.stdout);
+
+    // What differs is attested as failed; what could not be checked is not attested.
+    let state = world.path("other/chain.jsonl");
+    let mut bytes = fs::read(&state).expect("the chain");
+    bytes[10] ^= 1;
+    fs::write(&state, bytes).expect("the run can be changed");
+    fs::remove_file(world.path("other/attestations.intoto.jsonl")).expect("it is there");
+    world.tune(&["verify", "other", "--level", "files", "--attest", "verifier.pem"]).assert_code(1);
+    assert!(world.tune(&["attest", "list", "other"]).stdout.starts_with("FAILED"), "a difference is attested");
+}
+
+/// With TUNE_TEST_PYTHON naming a Python that has tests/published/requirements.txt.
+#[test]
+fn the_tools_of_each_format_accept_the_published_folder() {
+    let Some(python) = std::env::var_os("TUNE_TEST_PYTHON") else {
+        eprintln!("not run: set TUNE_TEST_PYTHON to a Python with tests/published/requirements.txt");
+        return;
+    };
+    let world = published();
+    let validate = || {
+        let mut command = Command::new(&python);
+        command.arg(repository().join("tests/published/validate.py")).arg(world.path("published"));
+        let output = command.arg("--public-key").arg(world.path("key.pem.pub")).output().expect("Python starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, said) = validate();
+    assert_eq!(code, Some(0), "{said}");
+    // Each of them finds what is not so.
+    for (file, from, to, check) in [
+        ("bom.cdx.json", "\"CycloneDX\"", "\"Other\"", "cyclonedx"),
+        ("provenance.json", "\"predicateType\"", "\"predicatetype\"", "in_toto"),
+        ("model.spdx3.json", "\"ai_AIPackage\"", "\"ai_Package\"", "spdx"),
+        ("croissant/rows.json", "\"sc:Text\"", "\"sc:Textt\"", "croissant"),
+        ("MOF.yml", "language", "languages", "mof"),
+        ("README.md", "model-index:", "model-index: 3 #", "model_card"),
+        ("run/manifest.json", "{\"claim\"", "{ \"claim\"", "canonical"),
+    ] {
+        let path = world.path("published").join(file);
+        let text = fs::read_to_string(&path).expect("text");
+        assert!(text.contains(from), "{file} has no {from}");
+        fs::write(&path, text.replacen(from, to, 1)).expect("the folder can be written");
+        let (code, said) = validate();
+        assert_eq!(code, Some(1), "{file}: {said}");
+        assert!(said.contains(&format!("FAILED  {check}")) && said.contains("FAILED  signature"), "{file}: {said}");
+        fs::write(&path, text).expect("the folder can be written");
+    }
+    assert_eq!(validate().0, Some(0));
+}
+
+/// Statements of the published folder name files that are there, by their digests.
+#[test]
+fn digests_in_the_documents_are_those_of_the_files() {
+    let world = published();
+    let folder = world.path("published");
+    let json = |name: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(folder.join(name)).expect(name)).expect(name)
+    };
+    let digest = |path: &Path| tune_schema::Digest::of(&fs::read(path).expect("a file")).hex();
+    let provenance = json("provenance.json");
+    let subjects = provenance["subject"].as_array().expect("subjects");
+    assert_eq!(subjects.len(), 2);
+    let byproducts = provenance["predicate"]["runDetails"]["byproducts"].as_array().expect("byproducts");
+    assert_eq!(byproducts.len(), 5);
+    for one in subjects.iter().chain(byproducts) {
+        let name = one["name"].as_str().expect("a name");
+        assert_eq!(one["digest"]["sha256"], digest(&folder.join(name)).as_str(), "{name}");
+    }
+    let dependencies = provenance["predicate"]["buildDefinition"]["resolvedDependencies"].as_array().expect("a list");
+    let names: Vec<&str> = dependencies.iter().filter_map(|one| one["name"].as_str()).collect();
+    assert!(names.contains(&"base/model.safetensors") && names.contains(&"rows/rows"), "{names:?}");
+    let rows = digest(&world.path("rows.jsonl"));
+    assert_eq!(json("croissant/rows.json")["distribution"][0]["sha256"], rows.as_str());
+    let bom = json("bom.cdx.json");
+    assert_eq!(
+        bom["metadata"]["component"]["hashes"][0]["content"],
+        digest(&folder.join("adapter_model.safetensors")).as_str()
+    );
+    assert_eq!(bom["metadata"]["component"]["licenses"][0]["license"]["id"], "Apache-2.0");
+}
