@@ -26,7 +26,10 @@ fn settings() -> insta::Settings {
 #[test]
 fn help() {
     let world = World::new();
-    for name in ["", "run", "plan", "bench", "lock", "data", "verify", "diff", "doctor", "schema"] {
+    for name in [
+        "", "run", "plan", "bench", "lock", "data", "verify", "diff", "attest", "audit", "publish", "export", "key",
+        "doctor", "schema",
+    ] {
         let arguments: Vec<&str> = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
         let outcome = world.tune(&arguments);
         settings().bind(|| insta::assert_snapshot!(format!("help_{name}"), screen(&outcome, &world)));

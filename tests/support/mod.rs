@@ -2,6 +2,7 @@
 
 pub(crate) mod forgery;
 pub(crate) mod gguf;
+pub(crate) mod hub;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -64,6 +65,7 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tune"));
         command.current_dir(self.folder.path()).args(arguments);
         command.env("TUNE_CACHE", self.path("cache")).env_remove("TUNE_CPU").env_remove("RAYON_NUM_THREADS");
+        command.env_remove("HF_ENDPOINT").env_remove("HF_TOKEN").env_remove("HUGGING_FACE_HUB_TOKEN");
         command
     }
 

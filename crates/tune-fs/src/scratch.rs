@@ -145,7 +145,7 @@ mod tests {
         let mut expected = Vec::new();
         assert!(scratch.is_empty());
         for n in [3_u8, 5, 1, 0, 20, 2, 7] {
-            let bytes: Vec<u8> = (0..n).map(|i| 16 * n + i).collect();
+            let bytes: Vec<u8> = (0..n).map(|i| n.wrapping_mul(16).wrapping_add(i)).collect();
             scratch.append(&bytes).unwrap();
             expected.extend(bytes);
             assert_holds(&scratch, &expected);

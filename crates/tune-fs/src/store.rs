@@ -1,6 +1,6 @@
 //! A folder of files under the names of their digests: what was fetched once need not be fetched again.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tune_schema::Digest;
@@ -50,21 +50,7 @@ impl ContentStore {
         let folder = self.0.join("sha256");
         crate::create_dir_all(&folder)?;
         let mut file = AtomicFile::create(&folder.join("incoming"))?;
-        let (mut buffer, mut size) = (vec![0; 1 << 20], 0_u64);
-        loop {
-            let n = match reader.read(&mut buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                other => other.map_err(|source| FsError::Incoming { source })?,
-            };
-            if n == 0 {
-                break;
-            }
-            size += n as u64;
-            if size > limit {
-                return Err(FsError::IncomingTooLarge { limit });
-            }
-            file.write(&buffer[..n])?;
-        }
+        file.fill(reader, limit)?;
         let digest = file.digest();
         let place = self.place(&digest);
         crate::create_dir_all(place.parent().unwrap_or(Path::new(".")))?;

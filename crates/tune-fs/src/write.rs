@@ -1,7 +1,7 @@
 //! Writing so that an interruption leaves either the old or the new, never half.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -53,6 +53,33 @@ impl AtomicFile {
         self.file.write_all(bytes).context("write", &self.path)
     }
 
+    /// Writes what `reader` gives, up to `limit` bytes in all.
+    ///
+    /// # Errors
+    /// A reader that fails or gives more, or a full disk.
+    pub fn fill(&mut self, reader: &mut dyn Read, limit: u64) -> Result<(), FsError> {
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let n = match reader.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other.map_err(|source| FsError::Incoming { source })?,
+            };
+            if n == 0 {
+                return Ok(());
+            }
+            if self.size + n as u64 > limit {
+                return Err(FsError::IncomingTooLarge { limit });
+            }
+            self.write(&buffer[..n])?;
+        }
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Digest of what was written so far.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -73,6 +100,17 @@ impl AtomicFile {
         self.file.persist(&self.path).map_err(|error| error.error).context("write", &self.path)?;
         sync_dir(parent(&self.path))?;
         Ok((self.hasher.finish(), self.size))
+    }
+}
+
+/// For code that writes to anything: an error keeps its message.
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Self::write(self, bytes).map(|()| bytes.len()).map_err(std::io::Error::other)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`model`]: weights on a device, forward pass and hand-written backward pass; [`block`], [`linear`] are its parts
 //! - [`adapter`]: which layers get a LoRA branch, and what it starts as
 //! - [`batch`]: rows as a flat list of tokens
+//! - [`export`]: adapters and merged models for other tools
 //! - `generate`: greedy answers with a cache
 //! - [`rope`]: position tables; [`memory`]: an estimate for `tune plan`; [`work`]: operations of a step
 //!
@@ -14,6 +15,7 @@ pub mod base;
 pub mod batch;
 pub mod block;
 mod error;
+pub mod export;
 mod generate;
 pub mod linear;
 pub mod memory;

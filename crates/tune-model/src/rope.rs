@@ -14,7 +14,7 @@ pub fn tables(config: &ModelConfig, positions: usize) -> (Vec<f32>, Vec<f32>) {
 
 /// `theta^(-2i / head_dim)`, scaled where the model says so.
 #[expect(clippy::cast_precision_loss, reason = "small integers")]
-fn frequencies(config: &ModelConfig) -> Vec<f64> {
+pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f64> {
     let plain =
         (0..config.head_dim / 2).map(|i| libm::pow(config.rope_theta, -(2.0 * i as f64) / config.head_dim as f64));
     plain.map(|frequency| scaled(frequency, config.rope_scaling.as_ref())).collect()

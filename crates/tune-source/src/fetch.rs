@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tune_fs::{ContentStore, FsError};
 use tune_schema::Digest;
+use ureq::http::Response;
+use ureq::{Body, BodyReader};
 
 use crate::SourceError;
 
 /// How often a transfer is tried in all.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 /// How long a server may stay silent. A whole transfer has no limit: a model takes as long as the line needs.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -32,11 +34,13 @@ fn fetch_patiently(
     silence: Duration,
 ) -> Result<(Digest, u64), SourceError> {
     let failed = |problem: String| SourceError::Fetch { name: name.to_owned(), uri: uri.to_owned(), problem };
-    let agent = agent(uri.starts_with("https://"), silence);
+    let encrypted = uri.starts_with("https://");
+    // Plain http is for this machine itself, and is not sent elsewhere by a redirect.
+    let agent = agent(encrypted, silence, if encrypted { 5 } else { 0 });
     let mut problem = String::new();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
-            std::thread::sleep(Duration::from_millis(200 << attempt));
+            pause(attempt);
         }
         match attempt_once(&agent, uri, store, limit) {
             Ok(stored) => return Ok(stored),
@@ -48,24 +52,31 @@ fn fetch_patiently(
     Err(failed(format!("{problem} ({ATTEMPTS} attempts)")))
 }
 
-fn agent(encrypted: bool, silence: Duration) -> ureq::Agent {
+/// Waits before the attempt with this number.
+pub(crate) fn pause(attempt: u32) {
+    std::thread::sleep(Duration::from_millis(200 << attempt));
+}
+
+pub(crate) fn agent(encrypted: bool, silence: Duration, redirects: u32) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_resolve(Some(silence))
         .timeout_connect(Some(silence))
         .timeout_recv_response(Some(silence))
         .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence))
         // The bytes as published, not as packed for the way.
         .accept_encoding("identity")
         .user_agent(concat!("tune/", env!("CARGO_PKG_VERSION")))
+        .max_redirects(redirects)
         .https_only(encrypted);
-    // Plain http is for this machine itself: it neither goes through a proxy nor is sent elsewhere by a redirect.
-    let config = if encrypted { config.max_redirects(5) } else { config.max_redirects(0).proxy(None) };
+    // Plain http is for this machine itself: it does not go through a proxy.
+    let config = if encrypted { config } else { config.proxy(None) };
     config.build().into()
 }
 
 /// Why one attempt failed.
-enum Failure {
+pub(crate) enum Failure {
     /// May work the next time.
     Passing(String),
     /// Will not.
@@ -74,13 +85,42 @@ enum Failure {
     Disk(FsError),
 }
 
-fn attempt_once(agent: &ureq::Agent, uri: &str, store: &ContentStore, limit: u64) -> Result<(Digest, u64), Failure> {
-    let mut response = agent.get(uri).call().map_err(|error| match error {
+/// What a request without an answer comes to.
+pub(crate) fn unanswered(error: &ureq::Error) -> Failure {
+    match error {
         ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::Protocol(_) | ureq::Error::ConnectionFailed => {
             Failure::Passing(error.to_string())
         }
         other => Failure::Lasting(other.to_string()),
-    })?;
+    }
+}
+
+/// The body of an answer, which fails where it is shorter than announced.
+pub(crate) fn body(response: &mut Response<Body>, limit: u64) -> Result<ExactLength<BodyReader<'_>>, Failure> {
+    let header = response.headers().get("content-length").and_then(|value| value.to_str().ok());
+    let announced = header.and_then(|value| value.parse::<u64>().ok());
+    if let Some(size) = announced.filter(|size| *size > limit) {
+        return Err(too_large(&format!("{size} bytes"), limit));
+    }
+    let inner = response.body_mut().with_config().limit(u64::MAX).reader();
+    Ok(ExactLength { inner, announced, count: 0 })
+}
+
+/// What it comes to that a body could not be stored.
+pub(crate) fn not_stored(error: FsError, limit: u64) -> Failure {
+    match error {
+        FsError::Incoming { source } => Failure::Passing(source.to_string()),
+        FsError::IncomingTooLarge { .. } => too_large("larger", limit),
+        disk => Failure::Disk(disk),
+    }
+}
+
+fn too_large(size: &str, limit: u64) -> Failure {
+    Failure::Lasting(format!("it is {size}, the limit is {limit}"))
+}
+
+fn attempt_once(agent: &ureq::Agent, uri: &str, store: &ContentStore, limit: u64) -> Result<(Digest, u64), Failure> {
+    let mut response = agent.get(uri).call().map_err(|error| unanswered(&error))?;
     let status = response.status();
     if status.is_server_error() {
         return Err(Failure::Passing(format!("the server answered {status}")));
@@ -89,22 +129,11 @@ fn attempt_once(agent: &ureq::Agent, uri: &str, store: &ContentStore, limit: u64
     if status.as_u16() != 200 {
         return Err(Failure::Lasting(format!("the server answered {status}")));
     }
-    let too_large = |size: String| Failure::Lasting(format!("it is {size}, the limit is {limit}"));
-    let header = response.headers().get("content-length").and_then(|value| value.to_str().ok());
-    let announced = header.and_then(|value| value.parse::<u64>().ok());
-    if let Some(size) = announced.filter(|size| *size > limit) {
-        return Err(too_large(format!("{size} bytes")));
-    }
-    let body = response.body_mut().with_config().limit(u64::MAX).reader();
-    store.insert(&mut ExactLength { inner: body, announced, count: 0 }, limit).map_err(|error| match error {
-        FsError::Incoming { source } => Failure::Passing(source.to_string()),
-        FsError::IncomingTooLarge { .. } => too_large("larger".to_owned()),
-        disk => Failure::Disk(disk),
-    })
+    store.insert(&mut body(&mut response, limit)?, limit).map_err(|error| not_stored(error, limit))
 }
 
 /// Fails at the end where it comes before the announced length.
-struct ExactLength<R> {
+pub(crate) struct ExactLength<R> {
     inner: R,
     announced: Option<u64>,
     count: u64,

@@ -4,11 +4,14 @@
 //! - [`lock_file`]: `datasets.lock`: where it lies, when it may change
 //! - [`resolve`]: one source: found, fetched where needed, every byte compared with the lock
 //! - [`fetch`]: `https:`; [`pip`]: `pip:`
+//! - [`hub`]: the Hugging Face hub: repositories fetched whole, published folders sent
 //!
-//! This is the only crate that uses the network, and it does so only for a source that the cache does not hold.
+//! This is the only crate that uses the network: for a source that the cache does not hold, and for the hub where a
+//! command names it.
 
 mod error;
 pub mod fetch;
+pub mod hub;
 mod local;
 pub mod lock_file;
 pub mod pip;

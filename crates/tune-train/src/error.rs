@@ -24,6 +24,18 @@ pub enum TrainError {
     /// The model.
     #[error(transparent)]
     Model(#[from] tune_model::ModelError),
+    /// A form of the result that cannot be written.
+    #[error(transparent)]
+    Export(#[from] tune_model::export::ExportError),
+    /// A run without an adapter.
+    #[error("this run trained all weights: its `model/` is a whole model in Hugging Face layout already")]
+    NothingToExport,
+    /// A place that is taken.
+    #[error("`{path}` is there already")]
+    Taken {
+        /// The place.
+        path: PathBuf,
+    },
     /// The chain of a run folder.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -206,6 +218,8 @@ impl TrainError {
             | Self::Json { .. } => {
                 Some("the run folder was changed after it was written: remove it and run again".to_owned())
             }
+            Self::Taken { .. } => Some("choose another place, or remove what is there".to_owned()),
+            Self::Export(_) | Self::NothingToExport => None,
             Self::Canonical(_) | Self::TooManySteps | Self::Quickstart(_) | Self::RowCount { .. } => None,
         }
     }

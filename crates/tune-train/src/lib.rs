@@ -6,6 +6,7 @@
 //! - [`evaluate`]: held-out scores before and after
 //! - [`checkpoint`], [`chain_file`], [`layout`]: what lies in a run folder
 //! - [`mod@run`]: all of it in order, crash-safe, ending in a manifest
+//! - [`mod@export`]: the result in the files of other tools, with measured fidelity
 //! - [`mod@bench`]: how fast the steps of a recipe are, and why
 //! - [`memory`]: whether a job fits its device
 //! - [`environment`]: machine and timings, outside the claim
@@ -17,6 +18,7 @@ pub mod checkpoint;
 pub mod environment;
 mod error;
 pub mod evaluate;
+pub mod export;
 pub mod job;
 pub mod layout;
 pub mod memory;

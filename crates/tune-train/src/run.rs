@@ -416,16 +416,20 @@ pub fn side_files(job: &Job) -> SideFiles {
             );
             SideFiles::from([("adapter_config.json".to_owned(), config.to_json().into_bytes())])
         }
-        Adapter::None => {
-            let tokenizer = &job.base.tokenizer;
-            let mut files = SideFiles::from([
-                ("config.json".to_owned(), job.base.config.to_config_json()),
-                ("tokenizer.json".to_owned(), tokenizer.tokenizer_json.clone()),
-            ]);
-            files.extend(tokenizer.tokenizer_config.clone().map(|bytes| ("tokenizer_config.json".to_owned(), bytes)));
-            files
-        }
+        Adapter::None => model_files(job),
     }
+}
+
+/// The files beside the weights of a whole model in Hugging Face layout.
+#[must_use]
+pub fn model_files(job: &Job) -> SideFiles {
+    let tokenizer = &job.base.tokenizer;
+    let mut files = SideFiles::from([
+        ("config.json".to_owned(), job.base.config.to_config_json()),
+        ("tokenizer.json".to_owned(), tokenizer.tokenizer_json.clone()),
+    ]);
+    files.extend(tokenizer.tokenizer_config.clone().map(|bytes| ("tokenizer_config.json".to_owned(), bytes)));
+    files
 }
 
 /// Opens `metrics.jsonl`, keeping the lines up to `step`.

@@ -33,6 +33,12 @@ pub enum VerifyError {
         /// The names there are.
         known: String,
     },
+    /// The computation cannot be set up again.
+    #[error(transparent)]
+    Train(#[from] tune_train::TrainError),
+    /// A run whose files do not fit together.
+    #[error("`{0}` does not verify at level `files`")]
+    NotSound(PathBuf),
     /// A file that cannot be read.
     #[error(transparent)]
     Fs(#[from] tune_fs::FsError),
@@ -47,6 +53,8 @@ impl VerifyError {
             Self::NoManifest(_) => Some("a run that was interrupted has none yet: `tune run` finishes it".to_owned()),
             Self::Manifest { .. } => None,
             Self::Publish(error) => error.hint(),
+            Self::Train(error) => error.hint(),
+            Self::NotSound(path) => Some(format!("`tune verify {} --level files` says what differs", path.display())),
             Self::NoSuchSource { .. } => None,
             Self::Fs(error) => error.hint(),
         }

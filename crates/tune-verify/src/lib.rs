@@ -21,8 +21,9 @@ use std::path::Path;
 
 use tune_kernels::KernelBackend;
 use tune_publish::key::PublicKey;
+use tune_schema::manifest::Manifest;
 use tune_train::layout::PUBLISHED_RUN;
-use tune_train::{JobOptions, Observer, RunFolder};
+use tune_train::{Job, JobOptions, Observer, RunFolder};
 
 pub use diff::{DiffOptions, diff};
 pub use error::VerifyError;
@@ -83,6 +84,22 @@ pub fn verify<B: KernelBackend>(
 /// As [`verify`].
 pub fn verify_files(target: &Path) -> Result<Verdict, VerifyError> {
     Ok(files::check(&folder_of(target)?)?.0.finish(Level::Files))
+}
+
+/// The computation of a finished run, set up again from its sources.
+///
+/// # Errors
+/// A target that is no run, whose files do not fit together, or whose sources cannot be had.
+pub fn reopen(
+    target: &Path,
+    options: &JobOptions,
+    observer: &mut dyn Observer,
+) -> Result<(RunFolder, Manifest, Job), VerifyError> {
+    let folder = folder_of(target)?;
+    let (verdict, evidence) = files::check(&folder)?;
+    let evidence = evidence.filter(|_| !verdict.differs()).ok_or_else(|| VerifyError::NotSound(target.to_owned()))?;
+    let job = data::reopen(&evidence, &data::located(&folder, &evidence, options), observer)?;
+    Ok((folder, evidence.manifest, job))
 }
 
 /// The signature over a published folder.

@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Data(DataOptions),
     /// Verify a run: exit code 0 verified, 1 differs, 2 could not be checked
     #[command(
-        after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl"
+        after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl\n  tune verify hf://user/repo --yes"
     )]
     Verify(VerifyOptions),
     /// Compare two runs: exit code 0 the same claim, 1 they differ, 2 could not be compared
@@ -59,9 +59,16 @@ pub(crate) enum Command {
     Audit(AuditOptions),
     /// Make the folder to publish: result, model card, provenance documents, the run, a signature
     #[command(
-        after_help = "Examples:\n  tune publish runs/quickstart --to published/quickstart\n  tune publish runs/quickstart --to published/signed --key publisher.pem"
+        after_help = "Examples:\n  tune publish runs/quickstart --to published/quickstart\n  tune publish runs/quickstart --to published/signed --key publisher.pem\n  HF_TOKEN=… tune publish runs/quickstart --to hf://user/repo"
     )]
     Publish(PublishOptions),
+    /// Write a run's result for other tools: GGUF adapter and base for llama.cpp, Modelfile for Ollama, merged weights
+    ///
+    /// Each form is read back, and how far its logits are from the run's own stands in `export.json`.
+    #[command(
+        after_help = "Examples:\n  tune export runs/quickstart --to exports/gguf --gguf\n  tune export runs/quickstart --to exports/all --gguf --merged"
+    )]
+    Export(ExportArguments),
     /// Keys for signatures and attestations: ECDSA on the curve P-256
     #[command(after_help = "Example:\n  tune key new publisher.pem")]
     Key(KeyOptions),
@@ -185,7 +192,7 @@ pub(crate) enum LevelName {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyOptions {
-    /// A run folder or published folder, or its `manifest.json`
+    /// A run folder or published folder, or its `manifest.json`; or `hf://user/repo[@revision]`, fetched after asking
     pub(crate) target: PathBuf,
     /// How far to go
     #[arg(long, value_enum, default_value = "sample")]
@@ -217,6 +224,9 @@ pub(crate) struct VerifyOptions {
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Fetch `hf://…` without asking
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     /// Print the verdict as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -288,18 +298,43 @@ pub(crate) struct AuditOptions {
 pub(crate) struct PublishOptions {
     /// A run folder
     pub(crate) run: PathBuf,
-    /// The folder to make
+    /// The folder to make, or a repository on the hub, `hf://user/repo`, with the token in `HF_TOKEN`
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: PathBuf,
+    /// On the hub: make a repository that only its owner can read
+    #[arg(long)]
+    pub(crate) private: bool,
     /// Sign with this private key
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Leave the checkpoints out: verifiers can then only compute the whole run again, or its first steps
     #[arg(long)]
     pub(crate) without_checkpoints: bool,
-    /// List the files that would be written
+    /// List the files that would be written or sent
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("form").required(true).multiple(true).args(["gguf", "merged"]))]
+pub(crate) struct ExportArguments {
+    /// A run folder or published folder
+    pub(crate) run: PathBuf,
+    /// The folder to make
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: PathBuf,
+    /// The adapter and its base as GGUF, with a Modelfile; with `--merged` also the merged model as GGUF
+    #[arg(long)]
+    pub(crate) gguf: bool,
+    /// The base with the adapter added to its weights, in Hugging Face layout
+    #[arg(long)]
+    pub(crate) merged: bool,
+    /// Where a source is: `NAME=PATH`
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    pub(crate) sources: Vec<String>,
+    /// Do not use the network
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]

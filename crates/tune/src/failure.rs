@@ -7,6 +7,7 @@ use tune_fs::FsError;
 use tune_kernels::cube::DeviceFailure;
 use tune_kernels::cube::device::OpenError;
 use tune_publish::PublishError;
+use tune_source::hub::HubError;
 use tune_train::TrainError;
 
 use crate::printer::Printer;
@@ -32,13 +33,14 @@ pub(crate) fn report(error: &anyhow::Error, printer: &mut Printer) -> ExitCode {
 
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        let hints: [Option<String>; 7] = [
+        let hints: [Option<String>; 8] = [
             cause.downcast_ref::<TrainError>().and_then(TrainError::hint),
             cause.downcast_ref::<DataError>().and_then(DataError::hint),
             cause.downcast_ref::<FsError>().and_then(FsError::hint),
             cause.downcast_ref::<OpenError>().map(OpenError::hint),
             cause.downcast_ref::<DeviceFailure>().map(DeviceFailure::hint),
             cause.downcast_ref::<PublishError>().and_then(PublishError::hint),
+            cause.downcast_ref::<HubError>().and_then(HubError::hint),
             cause.downcast_ref::<tune_verify::VerifyError>().and_then(tune_verify::VerifyError::hint),
         ];
         hints.into_iter().flatten().next()
@@ -52,7 +54,8 @@ fn is_outside(error: &anyhow::Error) -> bool {
         let data = cause.downcast_ref::<DataError>().is_some_and(DataError::is_outside);
         let files = cause.downcast_ref::<FsError>().is_some_and(FsError::is_outside);
         let publish = cause.downcast_ref::<PublishError>().is_some_and(PublishError::is_outside);
+        let hub = cause.downcast_ref::<HubError>().is_some_and(HubError::is_outside);
         let device = cause.is::<OpenError>() || cause.is::<DeviceFailure>();
-        train || data || files || publish || device || cause.is::<std::io::Error>()
+        train || data || files || publish || hub || device || cause.is::<std::io::Error>()
     })
 }

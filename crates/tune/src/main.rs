@@ -47,6 +47,7 @@ fn execute(arguments: &Arguments) -> ExitCode {
                 Command::Attest(options) => commands::attest::execute(options, &mut printer),
                 Command::Audit(options) => commands::audit::execute(options, &mut printer),
                 Command::Publish(options) => commands::publish::execute(options, &mut printer),
+                Command::Export(options) => commands::export::execute(options, &mut printer),
                 Command::Key(options) => commands::key::execute(options, &mut printer),
                 Command::Doctor(options) => commands::doctor::execute(options, &mut printer),
                 Command::Verify(options) => commands::verify::execute(options, &mut printer),

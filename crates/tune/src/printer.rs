@@ -69,6 +69,20 @@ impl Printer {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
 
+    /// Asks at the terminal; anything but a yes is a no.
+    ///
+    /// # Errors
+    /// A terminal that cannot be written or read.
+    pub(crate) fn ask(&mut self, question: &str) -> std::io::Result<bool> {
+        self.clear();
+        let mut terminal = std::io::stderr();
+        write!(terminal, "{question} [y/N] ")?;
+        terminal.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+    }
+
     /// Takes the progress bar away.
     pub(crate) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {

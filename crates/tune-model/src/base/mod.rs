@@ -42,6 +42,7 @@ pub use self::write::{safetensors_header, write_safetensors};
 
 use self::config::CONFIG_FILE;
 use self::file::ModelFile;
+use self::gguf::GgufMetadata;
 pub use self::store::{Keep, LoadedMatrix};
 
 use self::store::TensorStore;
@@ -58,6 +59,8 @@ pub struct BaseModel {
     pub tokenizer: TokenizerParts,
     /// Whether the files hold weights: configuration and tokenizer alone are enough to rebuild a data stream.
     pub has_weights: bool,
+    /// The metadata, where the model is a GGUF file.
+    pub gguf: Option<GgufMetadata>,
     store: TensorStore,
 }
 
@@ -73,7 +76,7 @@ impl BaseModel {
             let config = ModelConfig::from_config_json(&ModelFile::read_whole(CONFIG_FILE, path, CONFIG_LIMIT)?)?;
             let tokenizer = TokenizerParts::from_files(files)?;
             let store = safetensors::open(files)?;
-            return Ok(Self { config, tokenizer, has_weights: !store.files.is_empty(), store });
+            return Ok(Self { config, tokenizer, has_weights: !store.files.is_empty(), gguf: None, store });
         }
         let mut entries = files.iter();
         let (Some((name, path)), None) = (entries.next(), entries.next()) else {
@@ -81,7 +84,7 @@ impl BaseModel {
         };
         let (metadata, config, store) = gguf::open(name, path)?;
         let tokenizer = TokenizerParts::from_gguf(&metadata)?;
-        Ok(Self { config, tokenizer, has_weights: !store.tensors.is_empty(), store })
+        Ok(Self { config, tokenizer, has_weights: !store.tensors.is_empty(), gguf: Some(metadata), store })
     }
 
     /// The Hugging Face names of the stored tensors, sorted. May hold more than a decoder needs.

@@ -8,6 +8,8 @@ pub(crate) mod data;
 pub(crate) mod device;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod export;
+pub(crate) mod hub;
 pub(crate) mod key;
 pub(crate) mod lock;
 pub(crate) mod open;

@@ -2,17 +2,28 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use tune_publish::key::PrivateKey;
 use tune_publish::{Facts, publication};
+use tune_source::hub::HubTarget;
 
+use super::hub::{self, Destination};
 use super::open::verified_files;
 use crate::cli::PublishOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &PublishOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    // Keys first: a run is large, and a wrong path should be told at once.
+    // Keys, names and tokens first: a run is large, and what is wrong with them should be told at once.
     let key = options.key.as_deref().map(PrivateKey::read).transpose()?;
     let hint = key.as_ref().map(|key| key.public().hint());
+    let target = hub::named(&options.to).map(HubTarget::parse_for_publishing).transpose()?;
+    if options.private && target.is_none() {
+        bail!("`--private` is for a repository on the hub\nhint: leave it out, or name one with `--to hf://user/repo`");
+    }
+    let destination = match target {
+        Some(target) if !options.dry_run => Some(Destination::open(target, printer)?),
+        _ => None,
+    };
     printer.note("checking files");
     verified_files(&options.run)?;
     let facts = Facts::read(&options.run)?;
@@ -23,14 +34,25 @@ pub(crate) fn execute(options: &PublishOptions, printer: &mut Printer) -> anyhow
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let count = publication::publish(&facts, &options.to, &library)?;
-    let place = options.to.display();
-    printer.result(&format!("{count} files in {place}"));
+    if let Some(destination) = &destination {
+        let place = hub::temporary_folder()?;
+        let folder = destination.folder(&place);
+        let count = publication::publish(&facts, &folder, &library)?;
+        let message = format!("tune publish: claim {}", facts.claim_id());
+        let uploaded = destination.send(&folder, &message, options.private, printer)?;
+        destination.report(count, &uploaded, printer);
+    } else {
+        let count = publication::publish(&facts, &options.to, &library)?;
+        printer.result(&format!("{count} files in {}", options.to.display()));
+    }
     printer.result(&match hint {
         Some(hint) => format!("signed by the key {hint}"),
         None => "not signed: `--key FILE` signs it, `tune key new FILE` makes a key".to_owned(),
     });
     printer.result(&format!("claim: {}", facts.claim_id()));
+    if let Some(destination) = &destination {
+        printer.result(&format!("others check it with `tune verify {}`", destination.target()));
+    }
     printer.result(&format!("next: `tune audit {}` says what the model card lacks", options.run.display()));
     Ok(ExitCode::SUCCESS)
 }

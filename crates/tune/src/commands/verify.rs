@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
+use serde::Serialize;
 use tune_publish::key::{PrivateKey, PublicKey};
 use tune_train::JobOptions;
 use tune_verify::verdict::Conclusion;
 use tune_verify::{Level, Outcome, SampleSize, Verdict};
 
 use super::device::{on_device, select};
+use super::hub::{self, Fetched};
 use super::open::{locked_sources, places};
 use crate::cli::{LevelName, VerifyOptions};
 use crate::printer::Printer;
@@ -16,6 +19,12 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
     let locations = places(&options.sources)?.into_iter().collect();
     let key = options.attest.as_deref().map(PrivateKey::read).transpose()?;
     let publisher = options.signed_by.as_deref().map(PublicKey::read).transpose()?;
+    let remote = hub::named(&options.target);
+    if remote.is_some() && key.is_some() {
+        bail!(
+            "`--attest` adds to the folder that is verified, and what is fetched from the hub is not kept\nhint: fetch the repository, and name its folder"
+        );
+    }
     let source = locked_sources(options.offline);
     let (opened, device) = select(&options.device)?;
     let library = tune_verify::VerifyOptions {
@@ -34,12 +43,21 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         job: JobOptions { source, locations, device },
     };
     printer.log_every(50);
-    let target = &options.target;
-    let verdict = on_device!(&opened, B, devices => tune_verify::verify::<B>(target, &library, devices, printer))?;
+    let fetched = remote.map(|text| hub::fetch(text, options.yes, options.offline, printer)).transpose()?;
+    let target = fetched.as_ref().map_or(&options.target, |fetched| &fetched.folder);
+    let verdict = on_device!(&opened, B, devices => tune_verify::verify::<B>(target, &library, devices, printer));
+    let verdict = match &fetched {
+        Some(fetched) => verdict.with_context(|| format!("{} cannot be verified", fetched.origin))?,
+        None => verdict?,
+    };
     printer.clear();
     if options.json {
-        printer.result(&serde_json::to_string_pretty(&verdict)?);
+        let report = Report { fetched: fetched.as_ref().map(Origin::of), verdict: &verdict };
+        printer.result(&serde_json::to_string_pretty(&report)?);
     } else {
+        if let Some(fetched) = &fetched {
+            printer.result(&format!("fetched: {}", fetched.origin));
+        }
         print(&verdict, printer);
     }
     if let Some(key) = &key {
@@ -52,6 +70,27 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         });
     }
     Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// A verdict as JSON, with where the folder came from if it was fetched.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fetched: Option<Origin<'a>>,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+}
+
+#[derive(Serialize)]
+struct Origin<'a> {
+    repository: &'a str,
+    commit: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    fn of(fetched: &'a Fetched) -> Self {
+        Self { repository: &fetched.repository, commit: &fetched.commit }
+    }
 }
 
 fn print(verdict: &Verdict, printer: &mut Printer) {

@@ -19,10 +19,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+pub(crate) use names::{Interleaved, gguf_name};
 pub use value::{GgufArray, GgufMetadata, GgufValue};
 
 use self::cursor::Cursor;
-use self::names::{Interleaved, hugging_face_name};
+use self::names::hugging_face_name;
 use super::config::ModelConfig;
 use super::error::{BaseError, GgufProblem};
 use super::file::ModelFile;

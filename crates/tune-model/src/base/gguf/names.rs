@@ -2,7 +2,7 @@
 
 /// Which heads' rows the converter interleaved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interleaved {
+pub(crate) enum Interleaved {
     /// None: rows are as in Hugging Face.
     No,
     /// The query heads'.
@@ -23,6 +23,24 @@ const BLOCK: [(&str, &str, Interleaved); 9] = [
     ("ffn_up", "mlp.up_proj", Interleaved::No),
     ("ffn_down", "mlp.down_proj", Interleaved::No),
 ];
+
+/// The GGUF name of a Llama decoder's tensor `name`: the inverse of [`hugging_face_name`].
+pub(crate) fn gguf_name(name: &str) -> Option<(String, Interleaved)> {
+    let gguf = match name {
+        "model.embed_tokens.weight" => "token_embd.weight".to_owned(),
+        "model.norm.weight" => "output_norm.weight".to_owned(),
+        "lm_head.weight" => "output.weight".to_owned(),
+        _ => {
+            let (number, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
+            let (target, kind) = rest.rsplit_once('.')?;
+            let (part, ..) = BLOCK.iter().find(|(_, known, _)| *known == target)?;
+            format!("blk.{number}.{part}.{kind}")
+        }
+    };
+    // Which numbers and kinds there are is said once, below.
+    let (back, interleaved) = hugging_face_name(&gguf)?;
+    (back == name).then_some((gguf, interleaved))
+}
 
 /// The Hugging Face name of GGUF tensor `name`, if a Llama decoder has it.
 pub(super) fn hugging_face_name(name: &str) -> Option<(String, Interleaved)> {
@@ -48,6 +66,20 @@ pub(super) fn hugging_face_name(name: &str) -> Option<(String, Interleaved)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_there_and_back() {
+        for name in
+            ["token_embd.weight", "output.weight", "output_norm.weight", "blk.12.attn_q.bias", "blk.0.ffn_down.weight"]
+        {
+            let (there, interleaved) = hugging_face_name(name).unwrap();
+            assert_eq!(gguf_name(&there), Some((name.to_owned(), interleaved)));
+        }
+        for name in ["model.layers.01.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj", "model.norm.bias", "x"]
+        {
+            assert_eq!(gguf_name(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn names() {

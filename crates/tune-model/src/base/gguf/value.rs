@@ -61,6 +61,11 @@ impl GgufMetadata {
         &self.file
     }
 
+    /// All keys and values, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &GgufValue)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// The value under `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&GgufValue> {

@@ -137,7 +137,7 @@ fn special_token<'a>(
 
 /// The known values of `tokenizer.ggml.pre`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pre {
+pub(crate) enum Pre {
     /// Split like GPT-2.
     Gpt2,
     /// Digits alone, then like GPT-2.
@@ -146,6 +146,8 @@ enum Pre {
     LlamaBpe,
     /// Qwen 2: as Llama 3 with digits alone, after NFC.
     Qwen2,
+    /// Poro and Bloom: words with the space and the marks at them, up to a mark that ends a sentence.
+    Poro,
     /// llama.cpp's fallback: punctuation, then like GPT-2, then digits in threes.
     Default,
 }
@@ -154,6 +156,8 @@ enum Pre {
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// `LLAMA_VOCAB_PRE_TYPE_PORO` in llama.cpp's `llama-vocab.cpp`.
+const PORO: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
 /// `LLAMA_VOCAB_PRE_TYPE_DEFAULT` in llama.cpp's `llama-vocab.cpp`, applied one after the other.
 const LLAMA_CPP_DEFAULT: [&str; 4] = [
     r"[\p{P}\$\+<=>\^~\|]+",
@@ -171,13 +175,14 @@ impl Pre {
             "smollm" => Self::SmolLm,
             "llama-bpe" | "llama3" | "llama-v3" => Self::LlamaBpe,
             "qwen2" => Self::Qwen2,
+            "poro-chat" | "bloom" => Self::Poro,
             "default" => Self::Default,
             other => {
                 return Err(BaseError::UnsupportedSetting {
                     file: metadata.file().to_owned(),
                     key: key.to_owned(),
                     found: format!("`{other}`"),
-                    supported: "`smollm`, `gpt-2`, `llama-bpe`, `qwen2`, `default`",
+                    supported: "`smollm`, `gpt-2`, `llama-bpe`, `qwen2`, `poro-chat`, `default`",
                 });
             }
         })
@@ -197,8 +202,24 @@ impl Pre {
             }
             Self::LlamaBpe => splits(&[LLAMA_3]),
             Self::Qwen2 => splits(&[QWEN_2]),
+            Self::Poro => splits(&[PORO]),
             Self::Default => splits(&LLAMA_CPP_DEFAULT),
         }
+    }
+
+    /// All of them with the name under which a tokenizer is written.
+    pub(crate) const NAMES: [(&str, Self); 6] = [
+        ("gpt-2", Self::Gpt2),
+        ("smollm", Self::SmolLm),
+        ("llama-bpe", Self::LlamaBpe),
+        ("qwen2", Self::Qwen2),
+        ("poro-chat", Self::Poro),
+        ("default", Self::Default),
+    ];
+
+    /// `pre_tokenizer` of a `tokenizer.json` that splits like this.
+    pub(crate) fn pre_tokenizer_json(self) -> serde_json::Value {
+        serde_json::to_value(self.pre_tokenizer()).expect("texts and lists are always JSON")
     }
 }
 

@@ -10,6 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub(crate) use gguf::Pre;
 use serde::Deserialize;
 
 use super::error::BaseError;

@@ -67,6 +67,7 @@ fn each_pre_tokenizer_splits_its_own_way() {
     assert_eq!(pieces(&with_pre("llama-bpe"), " 12"), ["Ġ", "12"]);
     assert_eq!(pieces(&with_pre("qwen2"), " 12"), ["Ġ", "1", "2"]);
     assert_eq!(pieces(&with_pre("default"), " 12"), ["Ġ", "12"]);
+    assert_eq!(pieces(&with_pre("poro-chat"), " 12( a"), ["Ġ", "12", "(", "Ġa"]);
     // Three digits at most stand together in Llama 3.
     assert_eq!(pieces(&with_pre("gpt-2"), "33312"), ["3", "3", "3", "12"]);
     assert_eq!(pieces(&with_pre("llama-bpe"), "33123"), ["3", "3", "1", "2", "3"]);
