@@ -112,16 +112,32 @@ impl Licence {
         self.expression.as_ref().is_ok_and(|expression| expression.evaluate(&mut allow))
     }
 
-    /// Identifiers in it, by which one could license a result.
-    fn licensees(&self) -> Vec<Licensee> {
-        let requirements = self.expression.iter().flat_map(Expression::requirements);
-        requirements.map(|one| Licensee::new(one.req.license.clone(), one.req.addition.clone())).collect()
+    /// What is in it, by which one could license a result.
+    fn choices(&self) -> Vec<LicenseReq> {
+        self.expression.iter().flat_map(Expression::requirements).map(|one| one.req.clone()).collect()
     }
 
     /// Whether a result under `chosen` keeps these terms.
-    fn kept_by(&self, chosen: &Licensee) -> bool {
-        self.holds(|requirement| terms(requirement) < Terms::Copyleft || chosen.satisfies(requirement))
+    fn kept_by(&self, chosen: &LicenseReq) -> bool {
+        let licensee = Licensee::new(chosen.license.clone(), chosen.addition.clone());
+        self.holds(|requirement| {
+            terms(requirement) < Terms::Copyleft
+                || licensee.satisfies(requirement)
+                || is_later_version(chosen, requirement)
+        })
     }
+}
+
+/// Whether `chosen` is a version of a GNU licence that `X-or-later` allows. SPDX has an identifier for each, and nothing that
+/// relates them.
+fn is_later_version(chosen: &LicenseReq, requirement: &LicenseReq) -> bool {
+    let (Some(chosen), Some(required)) = (chosen.license.id(), requirement.license.id()) else { return false };
+    let Some((family, version)) = required.name.strip_suffix("-or-later").and_then(|name| name.rsplit_once('-')) else {
+        return false;
+    };
+    let base = chosen.name.trim_end_matches("-or-later").trim_end_matches("-only");
+    let number = |text: &str| text.parse::<f32>().unwrap_or(0.0);
+    base.rsplit_once('-').is_some_and(|(other, found)| other == family && number(found) >= number(version))
 }
 
 fn terms(requirement: &LicenseReq) -> Terms {
@@ -160,7 +176,7 @@ pub fn problems(sources: &[(&str, &Licence)]) -> Vec<Problem> {
     let copyleft: Vec<_> = sources.iter().filter(|(_, licence)| licence.terms() == Terms::Copyleft).collect();
     for (i, (name, licence)) in copyleft.iter().enumerate() {
         for (other_name, other) in &copyleft[i + 1..] {
-            let chosen: Vec<Licensee> = licence.licensees().into_iter().chain(other.licensees()).collect();
+            let chosen: Vec<LicenseReq> = licence.choices().into_iter().chain(other.choices()).collect();
             if !chosen.iter().any(|one| licence.kept_by(one) && other.kept_by(one)) {
                 let sources = [(name, licence), (other_name, other)]
                     .map(|(name, licence)| ((*name).to_owned(), licence.text.clone()));
@@ -234,6 +250,7 @@ mod tests {
     fn what_goes_together() {
         assert_eq!(found(&["Apache-2.0", "MIT", "CC-BY-4.0", "GPL-3.0-or-later"]), []);
         assert_eq!(found(&["GPL-2.0-or-later", "GPL-3.0-only"]), []);
+        assert!(matches!(found(&["GPL-3.0-or-later", "GPL-2.0-only"])[..], [Problem::Conflict { .. }]));
         assert_eq!(found(&["CC-BY-SA-4.0 OR MIT", "GPL-3.0-only"]), []);
         assert!(matches!(found(&["GPL-2.0-only", "GPL-3.0-only"])[..], [Problem::Conflict { .. }]));
         assert!(matches!(found(&["CC-BY-SA-4.0", "GPL-2.0-only"])[..], [Problem::Conflict { .. }]));

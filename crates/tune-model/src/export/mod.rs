@@ -5,7 +5,7 @@
 //! - [`adapter`]: a LoRA adapter in PEFT's layout as a GGUF adapter
 //! - [`merge`]: the base's weights with the adapter's added, exactly
 //! - [`model`]: those weights as one GGUF model
-//! - [`modelfile`]: the Modelfile
+//! - [`mod@modelfile`]: the Modelfile
 //!
 //! Equal inputs give equal bytes. Only what [`crate::base`] reads can be exported: decoders that llama.cpp calls `llama`,
 //! whose query and key projections it stores with the rows of each head interleaved.

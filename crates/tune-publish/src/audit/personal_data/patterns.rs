@@ -35,13 +35,17 @@ type Description = (&'static str, &'static str, fn(&str) -> bool);
 /// # Panics
 /// Never: the expressions are those below.
 pub(super) fn patterns() -> Vec<Pattern> {
-    let all: [Description; 15] = [
+    let all: [Description; 17] = [
         ("e-mail address", r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}", email),
         ("phone number", r"\+[1-9][0-9]{0,2}(?:[ .()/-]{0,2}[0-9]){6,13}", phone),
         ("phone number", r"(?:\([0-9]{3}\) ?|[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}", |_| true),
         ("IP address", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", address),
         ("IP address", r"(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}", address),
-        ("card number", r"[2-6](?:[ -]?[0-9]){12,18}", card),
+        // In one piece, or in groups as they are printed: any other spacing of thirteen digits is mostly something else, and
+        // one in ten has the right check digit.
+        ("card number", r"[2-6][0-9]{12,18}", card),
+        ("card number", r"(?:4[0-9]|5[1-5]|2[2-7]|6[0-9])[0-9]{2}(?:[ -][0-9]{4}){3}", card),
+        ("card number", r"3[47][0-9]{2}[ -][0-9]{6}[ -][0-9]{5}", card),
         ("IBAN", r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", account),
         ("national id (ES)", r"(?:[0-9]{8}|[XYZ][0-9]{7})-?[A-Z]", spain),
         ("national id (FR)", r"[12] ?[0-9]{2} ?[0-9]{2} ?(?:[0-9]{2}|2[AB]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}", france),
@@ -186,6 +190,7 @@ mod tests {
             ("from 93.184.216.34:", "IP address"),
             ("from 2606:2800:220:1:248:1893:25c8:1946", "IP address"),
             ("card 4111 1111 1111 1111, exp", "card number"),
+            ("card 3782-822463-10005", "card number"),
             ("to DE89 3704 0044 0532 0130 00 PLEASE", "IBAN"),
             ("to FR1420041010050500013M02606", "IBAN"),
             ("DNI 12345678Z", "national id (ES)"),
