@@ -99,12 +99,12 @@ fn publishing_again_sends_nothing_and_another_run_replaces_the_first() {
     assert_eq!(hub.head("someone/model"), first);
 
     // What somebody else put there stays; what the first run left there and the second has not goes.
-    hub.add("someone/model", "notes.txt", b"notes");
+    hub.add("someone/model", "notes.md", b"notes");
     world.train("second", &["seed=8", "save_steps=4"]);
     let second = tune(&world, &hub, &["publish", "second", "--to", MODEL]);
-    second.assert_code(0).assert_stderr(&["`notes.txt`"]);
+    second.assert_code(0).assert_stderr(&["`notes.md`"]);
     let there = hub.files("someone/model");
-    assert!(there.contains_key("notes.txt") && !there.contains_key("model.sig"), "{:?}", there.keys());
+    assert!(there.contains_key("notes.md") && !there.contains_key("model.sig"), "{:?}", there.keys());
     assert!(!there.keys().any(|path| path.starts_with("run/checkpoints/step-000002")), "{:?}", there.keys());
     for (target, run) in [(MODEL.to_owned(), "second"), (format!("{MODEL}@{first}"), "run")] {
         let verified = tune(&world, &hub, &["verify", &target, "--yes", "--level", "files"]);

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use tune_schema::manifest::Manifest;
 
+use crate::support::forgery::reseal;
 use crate::support::{Outcome, World, claim_id, files, repository};
 
 /// A finished run in `run`, of which the recipe says everything an audit asks for.
@@ -146,7 +148,9 @@ fn another_key_or_no_signature_does_not_pass() {
     other.assert_code(1);
     assert!(other.stdout.contains("it was made with the key"), "{}", other.stdout);
     world.tune(&["publish", "run", "--to", "unsigned"]).assert_code(0);
-    world.tune(&["verify", "unsigned", "--level", "files", "--signed-by", "key.pem.pub"]).assert_code(2);
+    let unsigned = world.tune(&["verify", "unsigned", "--level", "files", "--signed-by", "key.pem.pub"]);
+    unsigned.assert_code(1);
+    assert!(unsigned.stdout.contains("the folder is not signed"), "{}", unsigned.stdout);
     world.tune(&["verify", "unsigned", "--level", "files"]).assert_code(0);
     // A key of the other kind is a clear error.
     world
@@ -171,8 +175,9 @@ fn withheld_checkpoints_are_named_and_the_levels_that_remain_work() {
     both.assert_code(2);
     assert!(both.stdout.contains("only 1 begin at a checkpoint that is here"), "{}", both.stdout);
     let one = verify(&world, &["published", "--segments", "1"]);
-    one.assert_code(0);
+    one.assert_code(2);
     assert!(one.stdout.contains("would not be seen at this level"), "{}", one.stdout);
+    assert!(one.stdout.contains("nothing short of `full` ties the result to the chain"), "{}", one.stdout);
     verify(&world, &["published", "--level", "full"]).assert_code(0);
     // In a run folder nothing may be missing.
     fs::remove_dir_all(world.path("run/checkpoints/step-000002")).expect("the run can be changed");
@@ -290,14 +295,123 @@ fn attestations_are_listed_and_those_of_other_claims_do_not_count() {
     assert!(broken.stdout.contains("does not count: the signature is not one of the key"), "{}", broken.stdout);
     assert!(broken.stdout.contains("does not count: it is no envelope"), "{}", broken.stdout);
 
-    // What differs is attested as failed; what could not be checked is not attested.
-    let state = world.path("other/chain.jsonl");
-    let mut bytes = fs::read(&state).expect("the chain");
-    bytes[10] ^= 1;
-    fs::write(&state, bytes).expect("the run can be changed");
+    // A claim that does not hold is attested as failed. A folder that is not whole says nothing of its claim.
     fs::remove_file(world.path("other/attestations.intoto.jsonl")).expect("it is there");
-    world.tune(&["verify", "other", "--level", "files", "--attest", "verifier.pem"]).assert_code(1);
+    let config = world.read("other/adapter/adapter_config.json");
+    world.write("other/adapter/adapter_config.json", &(config.clone() + " "));
+    let broken = world.tune(&["verify", "other", "--level", "data", "--attest", "verifier.pem"]);
+    broken.assert_code(1).assert_stderr(&["nothing was signed"]);
+    world.write("other/adapter/adapter_config.json", &config.replace("\"lora_alpha\": 8", "\"lora_alpha\": 9"));
+    reseal(&world.path("other"), |_| {});
+    world.tune(&["verify", "other", "--level", "data", "--attest", "verifier.pem"]).assert_code(1);
     assert!(world.tune(&["attest", "list", "other"]).stdout.starts_with("FAILED"), "a difference is attested");
+    // A pipe would never end.
+    fs::remove_file(world.path("other/attestations.intoto.jsonl")).expect("it is there");
+    let made = Command::new("mkfifo").arg(world.path("other/attestations.intoto.jsonl")).status().expect("mkfifo");
+    assert!(made.success());
+    world.tune(&["attest", "list", "other"]).assert_code(1).assert_stderr(&["is not a file"]);
+}
+
+/// What a stranger's statement says is one line, and a line that says nothing known does not count.
+#[test]
+fn a_statement_cannot_forge_another() {
+    let world = finished();
+    world.tune(&["key", "new", "verifier.pem"]).assert_code(0);
+    world.tune(&["verify", "run", "--level", "files", "--attest", "verifier.pem"]).assert_code(0);
+    let key = tune_publish::key::PrivateKey::read(&world.path("verifier.pem")).expect("a key");
+    let line = world.read("run/attestations.intoto.jsonl");
+    let envelope: tune_publish::envelope::Envelope = serde_json::from_str(&line).expect("an envelope");
+    let honest = envelope.statement().expect("a statement");
+    let signed = |change: &dyn Fn(&mut Value)| {
+        let mut statement = honest.clone();
+        change(&mut statement["predicate"]);
+        let bytes = serde_json::to_vec(&statement).expect("JSON");
+        let envelope = tune_publish::envelope::Envelope::sign(&bytes, &key, String::new());
+        world.write("run/attestations.intoto.jsonl", &(serde_json::to_string(&envelope).expect("JSON") + "\n"));
+        world.tune(&["attest", "list", "run"]).assert_code(0).stdout.clone()
+    };
+    let forged =
+        signed(&|predicate| predicate["tune_device"] = Value::from("x\u{1b}[2K\rPASSED\nPASSED at level `full`"));
+    assert_eq!(forged.lines().count(), 1, "{forged}");
+    assert!(!forged.contains('\u{1b}') && !forged.contains('\r'), "{forged}");
+    for (name, value) in [("tune_level", "all"), ("verificationResult", "YES"), ("timeVerified", "yesterday")] {
+        let listed = signed(&|predicate| predicate[name] = Value::from(value));
+        assert!(listed.starts_with("does not count"), "{listed}");
+    }
+}
+
+/// Weights of one's own under an honest chain, with the last checkpoint withheld: the last steps are then always computed again.
+#[test]
+fn forged_weights_behind_a_withheld_checkpoint_are_seen_at_sample() {
+    let world = published();
+    fs::remove_dir_all(world.path("published/run/checkpoints/step-000004")).expect("the folder can be changed");
+    for seed in ["1", "2", "3"] {
+        verify(&world, &["published", "--segments", "1", "--seed", seed]).assert_code(0);
+    }
+    let weights = world.path("published/adapter_model.safetensors");
+    let mut tensors = tune_train::checkpoint::read_tensors(&weights).expect("weights");
+    tensors.values_mut().next().expect("a tensor").1[0] += 0.5;
+    let side = tune_train::checkpoint::SideFiles::new();
+    let name = "adapter_model.safetensors";
+    tune_train::checkpoint::write_weights(&world.path("published"), name, &tensors, &side).expect("the folder");
+    let path = world.path("published/run/manifest.json");
+    let mut manifest: Manifest = serde_json::from_slice(&fs::read(&path).expect("the manifest")).expect("JSON");
+    manifest.claim.final_root = tune_train::checkpoint::parameter_root(&tensors);
+    let digest = tune_schema::Digest::of(&fs::read(&weights).expect("weights"));
+    manifest.claim.files.insert(format!("adapter/{name}"), digest);
+    let sealed = Manifest::new(manifest.claim, manifest.environment).expect("a manifest");
+    fs::write(&path, tune_schema::to_canonical_json(&sealed).expect("JSON")).expect("the folder can be changed");
+    verify(&world, &["published", "--level", "data"]).assert_code(0);
+    for seed in ["1", "2", "3"] {
+        let outcome = verify(&world, &["published", "--segments", "1", "--seed", seed]);
+        outcome.assert_code(1);
+        assert!(outcome.stdout.contains("the last step gives weights with the root"), "{}", outcome.stdout);
+    }
+}
+
+/// What other tools would load from a published folder, and the claim does not have.
+#[test]
+fn a_second_result_or_a_loadable_file_is_seen() {
+    let world = published();
+    for name in
+        ["run/adapter/adapter_model.safetensors", "chat_template.jinja", "generation_config.json", "x/modeling.py"]
+    {
+        let path = world.path("published").join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, "x").expect("the folder can be changed");
+        let outcome = world.tune(&["verify", "published", "--level", "files"]);
+        outcome.assert_code(1);
+        assert!(outcome.stdout.contains(name), "{}", outcome.stdout);
+        fs::remove_file(&path).expect("it is there");
+    }
+    world.write("published/LICENSE", "terms");
+    world.tune(&["verify", "published", "--level", "files"]).assert_code(0);
+}
+
+/// A source's name is a stranger's text: no file is written outside of the folder, nor over another.
+#[test]
+fn names_of_sources_lead_nowhere() {
+    let world = World::new();
+    let recipe = world.read("recipe.yaml");
+    for (number, name) in ["../../../evil", "../adapter_config", "/tmp/x", "a/b", ".."].into_iter().enumerate() {
+        world.write("recipe.yaml", &recipe.replace("name: rows", &format!("name: \"{name}\"")));
+        let (run, out) = (format!("run-{number}"), format!("deep/er/out-{number}"));
+        world.train(&run, &["max_steps=1"]);
+        world.tune(&["publish", &run, "--to", &out]).assert_code(0);
+        world.tune(&["verify", &out, "--level", "files"]).assert_code(0);
+        let croissant = fs::read_dir(world.path(&out).join("croissant")).expect("a folder").count();
+        assert_eq!(croissant, 1, "{name}");
+    }
+    assert_eq!(files(&world.path("deep")).keys().filter(|name| name.contains("evil")).count(), 1);
+    assert!(!world.path("evil.json").exists() && !world.path("deep/evil.json").exists());
+}
+
+#[test]
+fn a_link_into_the_run_is_no_way_around() {
+    let world = finished();
+    std::os::unix::fs::symlink(world.path("run"), world.path("link")).expect("a link");
+    world.tune(&["publish", "run", "--to", "link/out"]).assert_code(1).assert_stderr(&["lies in the run folder"]);
+    world.tune(&["verify", "run", "--level", "files"]).assert_code(0);
 }
 
 /// With TUNE_TEST_PYTHON naming a Python that has tests/published/requirements.txt.

@@ -22,6 +22,9 @@ pub enum PublishError {
     /// A place that is taken.
     #[error("`{0}` is there already")]
     Exists(PathBuf),
+    /// Two files of the published folder with one name.
+    #[error("`{0}` would be there twice: a source is called like a file of the result")]
+    Twice(String),
     /// A destination in the run that is published.
     #[error("`{0}` lies in the run folder")]
     Inside(PathBuf),
@@ -66,6 +69,7 @@ impl PublishError {
                 Some("`tune verify RUN --level files` says what differs".to_owned())
             }
             Self::Exists(_) => Some("choose another place, or remove what is there".to_owned()),
+            Self::Twice(_) => Some("give the source another `name` in the recipe".to_owned()),
             Self::Inside(_) => Some("choose a place outside of the run folder".to_owned()),
             Self::Key { .. } => Some("`tune key new FILE` makes one".to_owned()),
             Self::Source(error) => error.hint(),

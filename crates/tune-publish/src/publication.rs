@@ -39,7 +39,11 @@ fn contents(facts: &Facts, options: &PublishOptions) -> Result<BTreeMap<String, 
         let place = path.strip_prefix(result).map_or_else(|| format!("{RUN_FOLDER}/{path}"), str::to_owned);
         contents.insert(place, Content::Copied(facts.folder.join(path)));
     }
-    contents.extend(documents::all(facts).into_iter().map(|(path, bytes)| (path, Content::Made(bytes))));
+    for (path, bytes) in documents::all(facts) {
+        if contents.insert(path.clone(), Content::Made(bytes)).is_some() {
+            return Err(PublishError::Twice(path));
+        }
+    }
     if let Some(key) = &options.key {
         let statement = tune_schema::to_canonical_json(&documents::provenance::statement(facts))?;
         let envelope = Envelope::sign(&statement, key, key.public().hint());
@@ -70,8 +74,7 @@ pub fn publish(facts: &Facts, to: &Path, options: &PublishOptions) -> Result<usi
     if tune_fs::exists(to) {
         return Err(PublishError::Exists(to.to_owned()));
     }
-    let absolute = |path: &Path| tune_fs::normalised(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    if absolute(to).starts_with(absolute(&facts.folder)) {
+    if real(to).starts_with(real(&facts.folder)) {
         return Err(PublishError::Inside(to.to_owned()));
     }
     let staging = incomplete_name(to);
@@ -86,6 +89,16 @@ pub fn publish(facts: &Facts, to: &Path, options: &PublishOptions) -> Result<usi
         let _ = tune_fs::remove_dir_all(&staging);
     }
     done
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> std::path::PathBuf {
+    let absolute = tune_fs::normalised(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let there = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match there {
+        Some((above, found)) => found.join(absolute.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => absolute,
+    }
 }
 
 fn fill(facts: &Facts, staging: &Path, to: &Path, options: &PublishOptions) -> Result<usize, PublishError> {

@@ -105,8 +105,9 @@ pub fn sign_folder(folder: &Path, name: &str, key: &PrivateKey) -> Result<(), Pu
 /// # Errors
 /// Files that cannot be read.
 pub fn verify_folder(folder: &Path, key: &PublicKey) -> Result<Result<usize, String>, PublishError> {
-    let bytes = tune_fs::read_limited(&folder.join(FILE_NAME), LIMIT)?;
+    // The list first: it refuses pipes and links, which may never end.
     let found = resources(folder)?;
+    let bytes = tune_fs::read_limited(&folder.join(FILE_NAME), LIMIT)?;
     Ok(check(&bytes, &found, key))
 }
 

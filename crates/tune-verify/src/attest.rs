@@ -18,6 +18,7 @@ use tune_schema::to_canonical_json;
 use tune_train::RunFolder;
 use tune_train::environment::{DeviceFacts, machine, unix_seconds};
 
+use crate::diff::printable;
 use crate::verdict::{Conclusion, Level, Verdict};
 use crate::{VerifyError, folder_of};
 
@@ -82,20 +83,25 @@ fn summary(
     Ok(statement(subject, PREDICATE_TYPE, predicate))
 }
 
-/// Signs a verdict and adds the statement to [`FILE_NAME`]. A verdict that could not be reached gives none, and `false`.
+/// Signs a verdict and adds the statement to [`FILE_NAME`]. A verdict that could not be reached gives none, and `false`; nor
+/// does one about a folder that is not whole: a broken copy says nothing of the claim, nor does a missing signature.
 ///
 /// # Errors
-/// A target that is no run, or a file that cannot be written.
+/// A target that is no run or has another manifest by now, or a file that cannot be written.
 pub fn attest(target: &Path, verdict: &Verdict, device: &DeviceFacts, key: &PrivateKey) -> Result<bool, VerifyError> {
-    if verdict.conclusion == Conclusion::CouldNotBeChecked {
+    if verdict.conclusion == Conclusion::CouldNotBeChecked || verdict.reached.is_none() {
         return Ok(false);
     }
     let folder = folder_of(target)?;
     let manifest = read_manifest(&folder)?;
+    let claim_id = tune_schema::canonical_digest(&manifest.claim).map_err(PublishError::from)?;
+    if verdict.claim_id != Some(claim_id) || manifest.claim_id != claim_id {
+        return Err(VerifyError::ChangedMeanwhile(folder.path().to_owned()));
+    }
     let payload = to_canonical_json(&summary(&manifest, verdict, device, key)?).map_err(PublishError::from)?;
     let envelope = Envelope::sign(&payload, key, key.public().hint());
     let path = place(&folder);
-    let mut lines = if tune_fs::exists(&path) { tune_fs::read_limited(&path, LIMIT)? } else { Vec::new() };
+    let mut lines = read_lines(&path)?;
     lines.extend(to_canonical_json(&envelope).map_err(PublishError::from)?);
     lines.push(b'\n');
     tune_fs::write_atomic(&path, &lines)?;
@@ -109,16 +115,23 @@ pub fn attest(target: &Path, verdict: &Verdict, device: &DeviceFacts, key: &Priv
 pub fn list(target: &Path) -> Result<Vec<Attestation>, VerifyError> {
     let folder = folder_of(target)?;
     let manifest = read_manifest(&folder)?;
-    let path = place(&folder);
-    if !tune_fs::exists(&path) {
-        return Ok(Vec::new());
-    }
-    let bytes = tune_fs::read_limited(&path, LIMIT)?;
+    let bytes = read_lines(&place(&folder))?;
     Ok(bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| read(line, &manifest)).collect())
 }
 
 fn place(folder: &RunFolder) -> std::path::PathBuf {
     folder.published().unwrap_or(folder.path()).join(FILE_NAME)
+}
+
+/// The file of statements, where it is there. A pipe would never end.
+fn read_lines(path: &Path) -> Result<Vec<u8>, VerifyError> {
+    if !tune_fs::exists(path) {
+        return Ok(Vec::new());
+    }
+    if !tune_fs::is_file(path) {
+        return Err(VerifyError::NotAFile(path.to_owned()));
+    }
+    Ok(tune_fs::read_limited(path, LIMIT)?)
 }
 
 fn read_manifest(folder: &RunFolder) -> Result<Manifest, VerifyError> {
@@ -151,14 +164,15 @@ fn read(line: &[u8], manifest: &Manifest) -> Attestation {
         Err(error) => return broken(error.to_string()),
     };
     let predicate = &statement["predicate"];
-    let text = |name: &str| predicate[name].as_str().unwrap_or_default().to_owned();
-    let key = PublicKey::from_pem(&text("tune_publicKey"));
+    // A stranger wrote it: nothing in it is more than one line, nor obeyed by a terminal.
+    let text = |name: &str| printable(predicate[name].as_str().unwrap_or_default());
+    let key = PublicKey::from_pem(predicate["tune_publicKey"].as_str().unwrap_or_default());
     let machine: Vec<String> = ["tune_device", "tune_backend", "tune_platform"]
         .into_iter()
         .map(text)
         .filter(|text| !text.is_empty())
         .collect();
-    let version = predicate["verifier"]["version"]["tune"].as_str().unwrap_or_default();
+    let version = printable(predicate["verifier"]["version"]["tune"].as_str().unwrap_or_default());
     Attestation {
         key: key.as_ref().map(PublicKey::hint).unwrap_or_default(),
         result: text("verificationResult"),
@@ -178,10 +192,26 @@ fn problem(statement: &Value, envelope: &Envelope, key: Option<&PublicKey>, mani
     if statement["predicateType"] != PREDICATE_TYPE {
         return Some(format!("it is no verification summary but {}", statement["predicateType"]));
     }
+    let predicate = &statement["predicate"];
+    let is_one_of = |name: &str, known: &[&str]| predicate[name].as_str().is_some_and(|text| known.contains(&text));
+    let time = predicate["timeVerified"].as_str().unwrap_or_default();
+    if !is_one_of("verificationResult", &["PASSED", "FAILED"])
+        || !is_one_of("tune_level", &Level::ALL.map(Level::name))
+        || !is_date_time(time)
+    {
+        return Some("its result, level or time is none".to_owned());
+    }
     let claim = manifest.claim_id.hex();
     let about = statement["subject"].as_array().map(Vec::as_slice);
     match about {
         Some([subject]) if subject["digest"]["sha256"] == claim.as_str() => None,
         _ => Some("it is about another claim".to_owned()),
     }
+}
+
+/// Whether a text has the form `2026-11-22T00:00:00Z`.
+fn is_date_time(text: &str) -> bool {
+    const FORM: &str = "0000-00-00T00:00:00Z";
+    let fits = |(c, form): (char, char)| if form == '0' { c.is_ascii_digit() } else { c == form };
+    text.len() == FORM.len() && text.chars().zip(FORM.chars()).all(fits)
 }

@@ -36,6 +36,12 @@ pub enum VerifyError {
     /// The computation cannot be set up again.
     #[error(transparent)]
     Train(#[from] tune_train::TrainError),
+    /// A folder that is not the one that was verified.
+    #[error("`{0}` has another manifest than when it was verified: nothing was signed")]
+    ChangedMeanwhile(PathBuf),
+    /// A pipe or a folder where a file should be.
+    #[error("`{0}` is not a file")]
+    NotAFile(PathBuf),
     /// A run whose files do not fit together.
     #[error("`{0}` does not verify at level `files`")]
     NotSound(PathBuf),
@@ -51,7 +57,8 @@ impl VerifyError {
         match self {
             Self::NoTarget(_) | Self::NotAManifest(_) => Some("give a run folder or its `manifest.json`".to_owned()),
             Self::NoManifest(_) => Some("a run that was interrupted has none yet: `tune run` finishes it".to_owned()),
-            Self::Manifest { .. } => None,
+            Self::Manifest { .. } | Self::NotAFile(_) => None,
+            Self::ChangedMeanwhile(_) => Some("verify a copy that nobody else writes to".to_owned()),
             Self::Publish(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::NotSound(path) => Some(format!("`tune verify {} --level files` says what differs", path.display())),

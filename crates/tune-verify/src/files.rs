@@ -85,12 +85,39 @@ pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, tune_fs::FsError> 
     };
     let name = |path: String| {
         if let Some(inner) = path.strip_prefix(layout::PUBLISHED_RUN).and_then(|rest| rest.strip_prefix('/')) {
-            return Some(inner.to_owned());
+            // The result is at the top, once: a second one would be somebody else's.
+            let second = layout::RESULT_FILES.iter().any(|(folder, _)| inner.starts_with(&format!("{folder}/")));
+            return Some(if second { path } else { inner.to_owned() });
         }
-        let folder = layout::RESULT_FILES.iter().find(|(_, names)| names.contains(&path.as_str()))?.0;
-        Some(format!("{folder}/{path}"))
+        match layout::RESULT_FILES.iter().find(|(_, names)| names.contains(&path.as_str())) {
+            Some((folder, _)) => Some(format!("{folder}/{path}")),
+            None => is_loadable(&path).then_some(path),
+        }
     };
     Ok(tune_fs::list_files_recursive(published)?.into_iter().filter_map(name).collect())
+}
+
+/// Whether a file beside the result is of a kind that other tools load from such a folder: weights, code, settings, templates.
+fn is_loadable(path: &str) -> bool {
+    const KINDS: [&str; 15] = [
+        "bin",
+        "ckpt",
+        "gguf",
+        "h5",
+        "jinja",
+        "json",
+        "model",
+        "msgpack",
+        "onnx",
+        "pkl",
+        "pt",
+        "pth",
+        "py",
+        "safetensors",
+        "txt",
+    ];
+    let kind = path.rsplit_once('.').map(|(_, kind)| kind.to_ascii_lowercase());
+    kind.is_some_and(|kind| KINDS.contains(&kind.as_str())) && !tune_publish::documents::is_document(path)
 }
 
 /// The manifest in itself.

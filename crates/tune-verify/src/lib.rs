@@ -60,7 +60,8 @@ pub fn verify<B: KernelBackend>(
     let folder = folder_of(target)?;
     observer.phase("checking files");
     let (mut verdict, evidence) = files::check(&folder)?;
-    if let Some(key) = &options.publisher {
+    // Where the folder holds what is no file, nothing more of it is opened.
+    if let Some(key) = options.publisher.as_ref().filter(|_| verdict.claim_id.is_some()) {
         check_signature(&folder, key, &mut verdict);
     }
     let Some(evidence) = evidence.filter(|_| options.level > Level::Files && !verdict.differs()) else {
@@ -105,10 +106,15 @@ pub fn reopen(
 /// The signature over a published folder.
 fn check_signature(folder: &RunFolder, key: &PublicKey, verdict: &mut Verdict) {
     let place = folder.published().unwrap_or(folder.path());
-    let outcome = match tune_publish::signature::verify_folder(place, key) {
-        Ok(Ok(files)) => Outcome::Verified(format!("{files} files, by the key {}", key.hint())),
-        Ok(Err(problem)) => Outcome::Differs(format!("{}: {problem}", tune_publish::signature::FILE_NAME)),
-        Err(error) => Outcome::NotChecked(error.to_string()),
+    let name = tune_publish::signature::FILE_NAME;
+    let outcome = if tune_fs::is_file(&place.join(name)) {
+        match tune_publish::signature::verify_folder(place, key) {
+            Ok(Ok(files)) => Outcome::Verified(format!("{files} files, by the key {}", key.hint())),
+            Ok(Err(problem)) => Outcome::Differs(format!("{name}: {problem}")),
+            Err(error) => Outcome::NotChecked(error.to_string()),
+        }
+    } else {
+        Outcome::Differs(format!("the folder is not signed: it has no {name}"))
     };
     verdict.record(Level::Files, "signature", outcome);
 }

@@ -45,13 +45,36 @@ pub fn check<B: KernelBackend>(
     let possible: Vec<(u64, u64)> =
         segments.iter().copied().filter(|(from, _)| *from == 0 || !evidence.withheld.contains(from)).collect();
     let wanted = options.sample.segments(segments.len());
-    let chosen = choose(possible.len(), wanted, options.seed.unwrap_or_else(random_seed));
+    let mut chosen = choose(possible.len(), wanted, options.seed.unwrap_or_else(random_seed));
+    // Level `full` computes all of them again.
+    let gap = |reason: String| match options.level {
+        Level::Full => Outcome::Withheld(reason),
+        _ => Outcome::NotChecked(reason),
+    };
+    // The result is that of the last checkpoint; where that is withheld, only the steps before it say so.
+    let last = segments.last().copied().filter(|(_, to)| evidence.withheld.contains(to));
+    if let Some(last) = last {
+        match possible.iter().position(|segment| *segment == last) {
+            Some(index) if chosen.contains(&index) => {}
+            Some(index) => chosen.push(index),
+            None => verdict.record(
+                Level::Sample,
+                "result",
+                gap("neither the last checkpoint nor the one before it is here: nothing short of `full` ties the result to the chain"
+                    .to_owned()),
+            ),
+        }
+    }
     let initial = trainer.state();
     for index in &chosen {
         let (from, to) = possible[*index];
         observer.phase(&format!("computing steps {} to {to} again", from + 1));
         let name = format!("steps {}–{to}", from + 1);
-        match replay(folder, chain, job, &mut trainer, &initial, (from, to)) {
+        let result = replay(folder, chain, job, &mut trainer, &initial, (from, to)).map(|difference| {
+            let is_last = segments.last() == Some(&(from, to));
+            difference.or_else(|| is_last.then(|| other_result(evidence, &trainer)).flatten())
+        });
+        match result {
             Ok(None) => {
                 verdict.record(Level::Sample, name, Outcome::Verified("every loss, norm and the state root".to_owned()))
             }
@@ -62,18 +85,24 @@ pub fn check<B: KernelBackend>(
     if chosen.is_empty() {
         verdict.record(Level::Sample, "segments", Outcome::NotChecked("no step was computed again".to_owned()));
     }
-    if chosen.len() < wanted.min(segments.len()) {
+    let sized_by_chance = matches!(options.sample, SampleSize::Confidence { .. });
+    if chosen.len() < wanted.min(segments.len()) || sized_by_chance && possible.len() < segments.len() {
         let reason = format!(
             "{wanted} segments were asked for, and of {} only {} begin at a checkpoint that is here",
             segments.len(),
             possible.len()
         );
-        // Level `full` computes all of them again.
-        let covered = options.level == Level::Full;
-        let outcome = if covered { Outcome::Withheld(reason) } else { Outcome::NotChecked(reason) };
-        verdict.record(Level::Sample, "segments", outcome);
+        verdict.record(Level::Sample, "segments", gap(reason));
     }
-    verdict.confidence = Some(confidence(chosen.len(), segments.len(), possible.len()));
+    if options.level == Level::Sample {
+        verdict.confidence = Some(confidence(chosen.len(), segments.len(), possible.len()));
+    }
+}
+
+/// Whether the weights after the last step are another result than the claim's.
+fn other_result<B: KernelBackend>(evidence: &Evidence, trainer: &Trainer<B>) -> Option<String> {
+    let (found, stated) = (trainer.state().parameter_root(), evidence.manifest.claim.final_root);
+    (found != stated).then(|| format!("the last step gives weights with the root {found}, the claim's have {stated}"))
 }
 
 /// Pairs of neighbouring checkpoints.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PROJECT, cell, eu_summary, or_unknown, report, spdx};
+use super::{PROJECT, cell, code, eu_summary, or_unknown, report, spdx};
 use crate::facts::{Facts, Source, class_name};
 use crate::identifier::HubKind;
 use crate::interval::wilson;
@@ -22,7 +22,7 @@ pub fn card(facts: &Facts) -> String {
     text += &format!(
         "{kind} `{}`, trained by [tune]({PROJECT}) in {} steps over {} tokens. What went in and what came out is \
          recorded in hashes under the claim\n\n`{}`\n\nAnyone can compute it again, on other hardware too, and get the same bits.\n\n",
-        cell(&facts.base.name),
+        code(&facts.base.name),
         claim.training.steps,
         claim.stream.tokens,
         facts.claim_id()

@@ -10,10 +10,21 @@ use super::or_unknown;
 use crate::facts::{Facts, Source, class_name};
 use crate::identifier::date;
 
-/// Where the metadata of a source lies. Names of sources are file names.
+/// Where the metadata of a source lies. A recipe may call a source as it likes, so that what is no plain name is replaced,
+/// with a digest to tell such names apart.
 #[must_use]
 pub fn path(source: &Source) -> String {
-    format!("croissant/{}.json", source.name)
+    let plain: String = source
+        .name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .take(100)
+        .collect();
+    if plain == source.name && !plain.starts_with('.') && !plain.is_empty() {
+        return format!("croissant/{plain}.json");
+    }
+    let digest = tune_schema::Digest::of(source.name.as_bytes()).hex();
+    format!("croissant/{}-{}.json", plain.trim_start_matches('.'), &digest[..12])
 }
 
 /// The metadata.

@@ -52,6 +52,20 @@ fn json(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
+/// Whether a path in a published folder is that of a document that is made here.
+#[must_use]
+pub fn is_document(path: &str) -> bool {
+    let named = [provenance::FILE_NAME, cyclonedx::FILE_NAME, spdx::FILE_NAME];
+    named.contains(&path)
+        || path.strip_prefix("croissant/").is_some_and(|name| !name.contains('/') && name.ends_with(".json"))
+}
+
+/// A text in a span of code: backslashes do not escape there.
+fn code(text: &str) -> String {
+    let plain = |c: char| if c.is_control() || c == '`' { ' ' } else { c };
+    text.chars().map(plain).collect()
+}
+
 /// A text, or what is said where none is on record.
 fn or_unknown(text: Option<&str>) -> &str {
     text.unwrap_or("not on record")
@@ -62,7 +76,12 @@ fn cell(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            '\n' | '\r' | '\t' => escaped.push(' '),
+            // Neither a line's end nor what a terminal or a reader of mixed directions would obey.
+            c if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                escaped.push(' ');
+            }
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
             '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '#' => {

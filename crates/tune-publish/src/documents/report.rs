@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{PROJECT, card, cell};
+use super::{PROJECT, card, cell, code};
 use crate::facts::Facts;
 
 /// The report's file.
@@ -17,12 +17,12 @@ pub fn report(facts: &Facts) -> String {
     let trained = if facts.is_adapter() {
         format!(
             "Low-rank matrices (LoRA, Hu et al. 2021) were trained beside the frozen weights of `{}`: rank {}, on {} linear layers.",
-            cell(&facts.base.name),
+            code(&facts.base.name),
             facts.recipe.lora_r,
             claim.inputs.adapted_modules.len()
         )
     } else {
-        format!("All weights of `{}` were trained.", cell(&facts.base.name))
+        format!("All weights of `{}` were trained.", code(&facts.base.name))
     };
     let training = &claim.training;
     text += &format!(

@@ -5,7 +5,7 @@ const SHOWN: usize = 80;
 const BEFORE: usize = 30;
 
 /// The text in one line, with what a terminal would obey or reorder written out.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let reorders = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -33,7 +33,7 @@ fn print(audit: &Audit, printer: &mut Printer) {
     printer.result("Open Source AI Definition 1.0");
     for requirement in &audit.osaid {
         let mark = if requirement.met { "met" } else { "NOT MET" };
-        printer.result(&format!("  {mark:<8} {}: {}", requirement.name, requirement.detail));
+        printer.line(&format!("  {mark:<8} {}: {}", requirement.name, requirement.detail));
     }
     printer.result(&format!("Model Openness Framework 1.0: class {}", audit.mof_class.unwrap_or("none")));
     for scan in audit.personal_data.iter().filter(|scan| scan.found.is_empty()) {
@@ -43,7 +43,7 @@ fn print(audit: &Audit, printer: &mut Printer) {
     }
     printer.result(if audit.findings.is_empty() { "Findings: none" } else { "Findings" });
     for finding in &audit.findings {
-        printer.result(&format!("  {:<8} {}: {}", finding.severity.name(), finding.area, finding.finding));
+        printer.line(&format!("  {:<8} {}: {}", finding.severity.name(), finding.area, finding.finding));
         printer.result(&format!("           {}", finding.remedy));
     }
     printer.result(&format!("claim: {}", audit.claim_id));
