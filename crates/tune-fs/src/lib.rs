@@ -2,7 +2,7 @@
 //!
 //! - whole files: [`read`], [`read_limited`], [`write_atomic`], [`write_secret`], [`copy`], [`AtomicFile`]
 //! - growing files: [`AppendFile`]
-//! - folders: [`create_dir_all`], [`rename_dir_durable`], [`list_files_recursive`]
+//! - folders: [`create_dir_all`], [`create_dir_whole`], [`rename_dir_durable`], [`list_files_recursive`]
 //! - what an interruption leaves: [`incomplete_name`], [`remove_incomplete`]
 //! - bytes that only this process needs: [`ScratchFile`]
 //! - one process a folder: [`FolderLock`]
@@ -29,7 +29,7 @@ pub use incomplete::{incomplete_name, is_incomplete, remove_incomplete};
 pub use lock::FolderLock;
 pub use scratch::ScratchFile;
 pub use store::{ContentStore, cache_dir};
-pub use write::{AppendFile, AtomicFile, copy, rename_dir_durable, write_atomic, write_secret};
+pub use write::{AppendFile, AtomicFile, copy, create_dir_whole, rename_dir_durable, write_atomic, write_secret};
 
 /// Opens a file for reading.
 ///

@@ -131,14 +131,30 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
 pub fn copy(from: &Path, to: &Path) -> Result<(), FsError> {
     let mut source = crate::open(from)?;
     let mut file = AtomicFile::create(to)?;
-    let mut block = vec![0; 1 << 20];
-    loop {
-        let read = std::io::Read::read(&mut source, &mut block).context("read", from)?;
-        if read == 0 {
-            return file.commit().map(|_| ());
-        }
-        file.write(&block[..read])?;
+    file.fill(&mut source, u64::MAX).map_err(|error| match error {
+        FsError::Incoming { source } => FsError::Io { operation: "read", path: from.to_owned(), source },
+        other => other,
+    })?;
+    file.commit().map(|_| ())
+}
+
+/// Makes a folder whole: `fill` makes it beside its place, under a name that says so, and it is renamed into it. Nothing is
+/// left of one that could not be filled.
+///
+/// # Errors
+/// Those of `fill`, or a folder that cannot be renamed.
+pub fn create_dir_whole<T, E: From<FsError>>(to: &Path, fill: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    let staging = crate::incomplete_name(to);
+    crate::remove_dir_all(&staging)?;
+    let done = fill(&staging).and_then(|value| {
+        rename_dir_durable(&staging, to)?;
+        Ok(value)
+    });
+    if done.is_err() {
+        // It would hold on to space that may be lacking. What stopped it is the better message.
+        let _ = crate::remove_dir_all(&staging);
     }
+    done
 }
 
 /// Writes a new file that, where the system has such a thing, only its owner may read.

@@ -55,9 +55,9 @@ fn trained<B: KernelBackend>(weight: &mut Weight<B>) -> &mut Tensor<B, 2> {
     }
 }
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const NORM: &str = "model.norm.weight";
-const HEAD: &str = "lm_head.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const NORM: &str = "model.norm.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
 
 impl<B: KernelBackend> Model<B> {
     /// Reads the weights of a base model. `positions` is the longest sequence that will be seen; `keep` says which

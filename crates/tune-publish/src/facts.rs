@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use tune_schema::environment::Environment;
 use tune_schema::lock::{Lock, LockedFile, LockedSource};
-use tune_schema::manifest::{Claim, Manifest};
+use tune_schema::manifest::{Claim, Manifest, PUBLISHED_RUN};
 use tune_schema::recipe::{self, Adapter, DataClass, Dataset, DatasetType, Recipe, SourceProvenance};
 use tune_schema::{Digest, to_canonical_json};
 
@@ -18,9 +18,6 @@ use crate::licence::{Licence, terms_of_result};
 
 /// Largest text of a run folder that is read whole.
 const TEXT_LIMIT: u64 = 64 << 20;
-
-/// Where a published folder has the run's files, but those of the result.
-pub const RUN_FOLDER: &str = "run";
 
 /// What is known about a run.
 #[derive(Debug, Clone)]
@@ -33,8 +30,6 @@ pub struct Facts {
     pub manifest_digest: Digest,
     /// The claimed recipe; places are not claimed and hold the sources' names.
     pub recipe: Recipe,
-    /// The recipe as it was written.
-    pub recipe_text: String,
     /// Machine and timings.
     pub environment: Environment,
     /// The base model.
@@ -115,7 +110,7 @@ impl Facts {
     /// No finished run, or files that cannot be read.
     pub fn read(folder: &Path) -> Result<Self, PublishError> {
         if !tune_fs::is_file(&folder.join("manifest.json")) {
-            if tune_fs::is_file(&folder.join(RUN_FOLDER).join("manifest.json")) {
+            if tune_fs::is_file(&folder.join(PUBLISHED_RUN).join("manifest.json")) {
                 return Err(PublishError::Published(folder.to_owned()));
             }
             return Err(PublishError::NotARun(folder.to_owned()));
@@ -138,9 +133,9 @@ impl Facts {
         let data = manifest.claim.inputs.sources.iter().map(|locked| source(&locked.name));
         let data = data.collect::<Result<Vec<_>, _>>()?;
         let mut result = Vec::new();
-        let prefix = result_prefix(&recipe);
+        let prefix = format!("{}/", recipe.adapter.result_folder());
         for (path, sha256) in &manifest.claim.files {
-            if let Some(name) = path.strip_prefix(prefix) {
+            if let Some(name) = path.strip_prefix(&prefix) {
                 let (found, size) = tune_fs::digest_file(&folder.join(path))?;
                 if found != *sha256 {
                     return Err(PublishError::Changed { path: folder.join(path) });
@@ -149,9 +144,8 @@ impl Facts {
             }
         }
         let manifest_digest = Digest::of(&to_canonical_json(&manifest)?);
-        let recipe_text = text(&folder.join("recipe.yaml"))?;
         let folder = folder.to_owned();
-        Ok(Self { folder, manifest, manifest_digest, recipe, recipe_text, environment, base, data, result })
+        Ok(Self { folder, manifest, manifest_digest, recipe, environment, base, data, result })
     }
 
     /// The claim.
@@ -219,11 +213,8 @@ impl Facts {
 
     /// The arithmetic's name.
     #[must_use]
-    pub fn numerics(&self) -> String {
-        match serde_json::to_value(self.claim().inputs.numerics) {
-            Ok(serde_json::Value::String(name)) => name,
-            _ => String::new(),
-        }
+    pub fn numerics(&self) -> &'static str {
+        self.claim().inputs.numerics.name()
     }
 
     /// Every setting of the claimed recipe that is a simple value, by its dotted path. What is said about the sources is
@@ -244,16 +235,10 @@ impl Facts {
     pub fn uuid(&self, purpose: &str) -> String {
         identifier::uuid(self.claim_id(), purpose)
     }
-
-    /// Whether rows of some source may not be passed on.
-    #[must_use]
-    pub fn withholds_rows(&self) -> bool {
-        self.data.iter().any(|source| source.class() == Some(DataClass::Unshareable))
-    }
 }
 
 fn flatten(path: &str, value: &serde_json::Value, settings: &mut Vec<(String, String)>) {
-    let join = |part: &str| if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+    let join = |part: &str| recipe::yaml::join(path, part);
     match value {
         serde_json::Value::Object(members) => {
             members.iter().for_each(|(key, value)| flatten(&join(key), value, settings))
@@ -264,26 +249,6 @@ fn flatten(path: &str, value: &serde_json::Value, settings: &mut Vec<(String, St
         serde_json::Value::Null => {}
         serde_json::Value::String(text) => settings.push((path.to_owned(), text.clone())),
         other => settings.push((path.to_owned(), other.to_string())),
-    }
-}
-
-/// Where the result lies in a run folder.
-#[must_use]
-pub fn result_prefix(recipe: &Recipe) -> &'static str {
-    match recipe.adapter {
-        Adapter::Lora => "adapter/",
-        Adapter::None => "model/",
-    }
-}
-
-/// The word for a class.
-#[must_use]
-pub fn class_name(class: DataClass) -> &'static str {
-    match class {
-        DataClass::Open => "open",
-        DataClass::Public => "public",
-        DataClass::Obtainable => "obtainable",
-        DataClass::Unshareable => "unshareable",
     }
 }
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tune_fs::incomplete_name;
+use tune_schema::manifest::PUBLISHED_RUN;
 
 use crate::envelope::Envelope;
-use crate::facts::{Facts, RUN_FOLDER, result_prefix};
+use crate::facts::Facts;
 use crate::key::PrivateKey;
 use crate::{PublishError, documents, signature};
 
@@ -30,13 +30,14 @@ enum Content {
 /// Every file but the signature, by its path.
 fn contents(facts: &Facts, options: &PublishOptions) -> Result<BTreeMap<String, Content>, PublishError> {
     let mut contents = BTreeMap::new();
-    let result = result_prefix(&facts.recipe);
+    let result = facts.recipe.adapter.result_folder();
     let listed = facts.claim().files.keys().chain(facts.manifest.environment.keys());
     for path in listed.map(String::as_str).chain(["manifest.json"]) {
         if options.without_checkpoints && path.starts_with("checkpoints/") {
             continue;
         }
-        let place = path.strip_prefix(result).map_or_else(|| format!("{RUN_FOLDER}/{path}"), str::to_owned);
+        let of_result = path.strip_prefix(result).and_then(|rest| rest.strip_prefix('/'));
+        let place = of_result.map_or_else(|| format!("{PUBLISHED_RUN}/{path}"), str::to_owned);
         contents.insert(place, Content::Copied(facts.folder.join(path)));
     }
     for (path, bytes) in documents::all(facts) {
@@ -77,18 +78,7 @@ pub fn publish(facts: &Facts, to: &Path, options: &PublishOptions) -> Result<usi
     if real(to).starts_with(real(&facts.folder)) {
         return Err(PublishError::Inside(to.to_owned()));
     }
-    let staging = incomplete_name(to);
-    tune_fs::remove_dir_all(&staging)?;
-    let made = fill(facts, &staging, to, options);
-    let done = made.and_then(|count| {
-        tune_fs::rename_dir_durable(&staging, to)?;
-        Ok(count)
-    });
-    if done.is_err() {
-        // What stopped it is the better message than what stops the cleaning up.
-        let _ = tune_fs::remove_dir_all(&staging);
-    }
-    done
+    tune_fs::create_dir_whole(to, |staging| fill(facts, staging, to, options))
 }
 
 /// A path without links, as far as it is there.

@@ -63,16 +63,21 @@ fn resources(folder: &Path) -> Result<Vec<(String, Digest)>, PublishError> {
     Ok(found)
 }
 
+/// The digest over all digests, in the order of the names.
+fn root(resources: &[(String, Digest)]) -> Digest {
+    let raw: Vec<u8> = resources.iter().flat_map(|(_, digest)| *digest.as_bytes()).collect();
+    Digest::of(&raw)
+}
+
 /// The statement over a folder. `name` is what the folder is called; verifiers do not compare it.
 fn statement(name: &str, resources: &[(String, Digest)]) -> Value {
-    let raw: Vec<u8> = resources.iter().flat_map(|(_, digest)| *digest.as_bytes()).collect();
     let listed =
         resources.iter().map(|(name, digest)| json!({"name": name, "digest": digest.hex(), "algorithm": "sha256"}));
     let predicate = json!({
         "resources": listed.collect::<Vec<_>>(),
         "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": false, "ignore_paths": ignored()},
     });
-    let subject = json!([{"name": name, "digest": {"sha256": Digest::of(&raw).hex()}}]);
+    let subject = json!([{"name": name, "digest": {"sha256": root(resources).hex()}}]);
     envelope::statement(subject, PREDICATE_TYPE, predicate)
 }
 
@@ -128,6 +133,7 @@ fn check(bytes: &[u8], found: &[(String, Digest)], key: &PublicKey) -> Result<us
     let entry = |value: &Value| Some((value["name"].as_str()?.to_owned(), value["digest"].as_str()?.to_owned()));
     let listed: Option<Vec<(String, String)>> = listed.iter().map(entry).collect();
     let listed = listed.ok_or("its list of files has another form")?;
+    let root = root(found).hex();
     let found: Vec<(String, String)> = found.iter().map(|(name, digest)| (name.clone(), digest.hex())).collect();
     if let Some((name, _)) = listed.iter().find(|entry| !found.contains(entry)) {
         return Err(format!("`{name}` is missing or is not what was signed"));
@@ -136,11 +142,6 @@ fn check(bytes: &[u8], found: &[(String, Digest)], key: &PublicKey) -> Result<us
         return Err(format!("`{name}` was not signed"));
     }
     // Names and digests agree; this holds the root, which other tools compare, to them.
-    let raw = |hex: &str| {
-        (0..32).map(|i| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok()).collect::<Option<Vec<u8>>>()
-    };
-    let root: Option<Vec<Vec<u8>>> = listed.iter().map(|(_, hex)| raw(hex)).collect();
-    let root = Digest::of(&root.ok_or("its digests have another form")?.concat()).hex();
     match stated["subject"].as_array().map(Vec::as_slice) {
         Some([subject]) if subject["digest"]["sha256"] == root.as_str() => Ok(listed.len()),
         _ => Err("its subject is not the root of the listed files".to_owned()),

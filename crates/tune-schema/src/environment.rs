@@ -1,10 +1,12 @@
 //! `environment.json`: where and when a run was computed. Nothing here is part of the claim.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::lock::LockedSource;
 
 /// The machine and the timings of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,4 +44,13 @@ pub struct Environment {
     pub finished_unix_seconds: u64,
     /// Where each source was found, relative to the run folder: helps a later verification on the same machine.
     pub locations: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// Where the run in the folder `run` found a source that has no address of its own.
+    #[must_use]
+    pub fn place_of(&self, source: &LockedSource, run: &Path) -> Option<PathBuf> {
+        let known = self.locations.get(&source.name).filter(|_| source.uri.starts_with("file:"));
+        known.map(|path| run.join(path))
+    }
 }

@@ -7,6 +7,7 @@
 //! - [`manifest`]: `manifest.json`, the claim and its environment
 //! - [`mod@environment`]: `environment.json`, machine and timings
 //! - [`chain`]: `chain.jsonl`, one record a step
+//! - [`text`]: what strangers wrote, in lines for people
 //! - [`adapter_config`]: `adapter_config.json` as PEFT has it
 //! - [`canonical`]: RFC 8785 bytes, over which digests are taken
 //! - [`device`]: the names of devices
@@ -24,6 +25,7 @@ pub mod manifest;
 pub mod philox;
 pub mod recipe;
 pub mod seed;
+pub mod text;
 
 pub use canonical::{CanonicalError, canonical_digest, to_canonical_json};
 pub use device::{DeviceChoice, DeviceError, Devices};

@@ -13,6 +13,9 @@ use crate::{Digest, recipe::Numerics};
 /// Version of the manifest's format.
 pub const MANIFEST_SCHEMA: &str = "tune-manifest/1";
 
+/// Where a published folder has the files of the run, but those of the result, which lie at its top.
+pub const PUBLISHED_RUN: &str = "run";
+
 /// The file. Its bytes are its canonical JSON; `seal` covers everything else in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -24,4 +24,4 @@ pub mod uri;
 
 pub use error::SourceError;
 pub use lock_file::LockFile;
-pub use resolve::{Event, LockMode, Options, ResolvedSource, SourceKind, SourceRequest, resolve};
+pub use resolve::{Event, LockMode, Options, ResolvedSource, SourceKind, SourceRequest, resolve, resolve_locked};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tune_fs::ContentStore;
 use tune_schema::Digest;
-use tune_schema::lock::{LockedFile, LockedSource};
+use tune_schema::lock::{LOCK_VERSION, Lock, LockedFile, LockedSource};
 use tune_schema::recipe::DataClass;
 
 use crate::uri::SourceUri;
@@ -125,6 +125,29 @@ impl fmt::Display for Event {
             Self::Checking(name) => write!(f, "checking {name}"),
         }
     }
+}
+
+/// Finds a data source of somebody's run, at `place` where it is given and else under its own address, and holds its bytes to
+/// its entry of the run's lock.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_locked(
+    locked: &LockedSource,
+    place: Option<&Path>,
+    options: &Options,
+) -> Result<ResolvedSource, SourceError> {
+    let request = SourceRequest {
+        name: locked.name.clone(),
+        location: place.map_or_else(|| locked.uri.clone(), |path| path.to_string_lossy().into_owned()),
+        base_dir: PathBuf::from("."),
+        sha256: None,
+        licence: locked.licence.clone(),
+        class: locked.class,
+        kind: SourceKind::Dataset,
+    };
+    let lock = Lock { version: LOCK_VERSION, sources: vec![locked.clone()] };
+    resolve(&request, &mut LockFile::detached(lock), options, &mut |_| {})
 }
 
 /// Finds a source, reads all its bytes and holds them to the lock.

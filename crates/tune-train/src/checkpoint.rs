@@ -153,16 +153,10 @@ pub fn write_checkpoint(
     facts: &CheckpointState,
     side: &SideFiles,
 ) -> Result<(), TrainError> {
-    let staging = tune_fs::incomplete_name(folder);
-    tune_fs::remove_dir_all(&staging)?;
-    if let Err(error) = write_checkpoint_files(&staging, weights_file, state, facts, side) {
-        // Half a checkpoint would hold on to the space that is lacking. What stopped the writing is the better message.
-        let _ = tune_fs::remove_dir_all(&staging);
-        return Err(error);
-    }
-    tune_fs::remove_dir_all(folder)?;
-    tune_fs::rename_dir_durable(&staging, folder)?;
-    Ok(())
+    tune_fs::create_dir_whole(folder, |staging| {
+        write_checkpoint_files(staging, weights_file, state, facts, side)?;
+        Ok(tune_fs::remove_dir_all(folder)?)
+    })
 }
 
 fn write_checkpoint_files(

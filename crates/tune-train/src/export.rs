@@ -79,17 +79,7 @@ pub fn export<B: KernelBackend>(
     if tune_fs::exists(to) {
         return Err(TrainError::Taken { path: to.to_owned() });
     }
-    let staging = tune_fs::incomplete_name(to);
-    tune_fs::remove_dir_all(&staging)?;
-    let done = fill::<B>(job, folder, claim_id, &staging, options, device, observer).and_then(|record| {
-        tune_fs::rename_dir_durable(&staging, to)?;
-        Ok(record)
-    });
-    if done.is_err() {
-        // What stopped it is the better message than what stops the cleaning up.
-        let _ = tune_fs::remove_dir_all(&staging);
-    }
-    done
+    tune_fs::create_dir_whole(to, |staging| fill::<B>(job, folder, claim_id, staging, options, device, observer))
 }
 
 fn fill<B: KernelBackend>(
@@ -103,7 +93,7 @@ fn fill<B: KernelBackend>(
 ) -> Result<ExportRecord, TrainError> {
     let recipe = &job.recipe;
     let facts = AdapterFacts { rank: recipe.lora_r as usize, alpha: recipe.lora_alpha, rslora: recipe.use_rslora };
-    let tensors = read_tensors(&folder.result(true).join(weights_file(recipe)))?;
+    let tensors = read_tensors(&folder.result(recipe.adapter).join(weights_file(recipe)))?;
     let name = format!("{}-lora", recipe.base_model_name);
     tune_fs::create_dir_all(place)?;
     let mut forms: BTreeMap<String, Form> = BTreeMap::new();

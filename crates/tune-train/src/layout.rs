@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use tune_schema::manifest::PUBLISHED_RUN;
 use tune_schema::recipe::{Adapter, Recipe};
-
-/// Where a published folder has the files of the run, but those of the result, which lie at its top.
-pub const PUBLISHED_RUN: &str = "run";
 
 /// A run folder.
 #[derive(Debug, Clone)]
@@ -107,11 +105,8 @@ impl RunFolder {
 
     /// `adapter/` (or `model/` where all weights are trained): what the run made, in Hugging Face layout.
     #[must_use]
-    pub fn result(&self, adapter: bool) -> PathBuf {
-        match &self.published {
-            Some(published) => published.clone(),
-            None => self.path.join(if adapter { "adapter" } else { "model" }),
-        }
+    pub fn result(&self, adapter: Adapter) -> PathBuf {
+        self.published.clone().unwrap_or_else(|| self.path.join(adapter.result_folder()))
     }
 
     /// `checkpoints/`.
@@ -169,7 +164,7 @@ pub fn claimed_paths<'a>(
     ];
     let mut paths: BTreeSet<String> = whole.into_iter().map(str::to_owned).collect();
     let root = RunFolder::new("");
-    let result = root.result(recipe.adapter == Adapter::Lora);
+    let result = root.result(recipe.adapter);
     let mut add = |folder: &Path, name: &str| paths.insert(folder.join(name).to_string_lossy().into_owned());
     let mut folders = vec![result];
     for step in checkpoints {

@@ -104,7 +104,7 @@ pub fn run<B: KernelBackend>(
     write_scores(&folder.evaluation("after"), &after)?;
     observer.scores(true, &after);
     let state = trainer.state();
-    let result = folder.result(job.recipe.adapter == Adapter::Lora);
+    let result = folder.result(job.recipe.adapter);
     tune_fs::create_dir_all(&result)?;
     write_weights(&result, weights_file(&job.recipe), &state.parameters, &side)?;
     let saved = chain.records().iter().filter(|record| record.state_root.is_some()).map(|record| record.step);

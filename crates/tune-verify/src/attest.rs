@@ -14,11 +14,11 @@ use tune_publish::envelope::{Envelope, statement};
 use tune_publish::identifier::date_time;
 use tune_publish::key::{PrivateKey, PublicKey};
 use tune_schema::manifest::Manifest;
+use tune_schema::text::printable;
 use tune_schema::to_canonical_json;
 use tune_train::RunFolder;
 use tune_train::environment::{DeviceFacts, machine, unix_seconds};
 
-use crate::diff::printable;
 use crate::verdict::{Conclusion, Level, Verdict};
 use crate::{VerifyError, folder_of};
 

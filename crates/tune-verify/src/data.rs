@@ -9,7 +9,6 @@ use tune_data::StreamHead;
 use tune_schema::chain::ChainRecord;
 use tune_schema::lock::LockedSource;
 use tune_schema::manifest::StreamFacts;
-use tune_schema::recipe::Adapter;
 use tune_schema::{Digest, to_canonical_json};
 use tune_train::environment::Environment;
 use tune_train::{Job, JobOptions, Observer, RunFolder, TrainError, run};
@@ -124,7 +123,7 @@ fn check_stream(evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
 /// The files beside the weights, which make them readable by other tools: a changed scale in `adapter_config.json` would
 /// be another model.
 fn check_side_files(folder: &RunFolder, evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
-    let result = folder.result(evidence.recipe.adapter == Adapter::Lora);
+    let result = folder.result(evidence.recipe.adapter);
     let here = |record: &&ChainRecord| record.state_root.is_some() && !evidence.withheld.contains(&record.step);
     let checkpoints = evidence.chain.iter().filter(here);
     let mut folders: Vec<PathBuf> = checkpoints.map(|record| folder.checkpoint(record.step)).collect();
@@ -172,14 +171,12 @@ fn check_questions(folder: &RunFolder, job: &Job, verdict: &mut Verdict) {
 pub(crate) fn located(folder: &RunFolder, evidence: &Evidence, options: &JobOptions) -> JobOptions {
     let environment = tune_fs::read(&folder.environment()).ok();
     let environment = environment.and_then(|bytes| serde_json::from_slice::<Environment>(&bytes).ok());
-    let known = environment.map(|environment| environment.locations).unwrap_or_default();
     let mut locations: BTreeMap<String, PathBuf> = BTreeMap::new();
     for source in &evidence.lock.sources {
         // An address is looked up in the cache, or fetched; a local file lies where the run had it.
-        let place = known.get(&source.name).map(|path| folder.path().join(path));
+        let place = environment.as_ref().and_then(|environment| environment.place_of(source, folder.path()));
         // A published folder lies elsewhere than its run did.
-        let place = place.filter(|path| folder.published().is_none() || tune_fs::exists(path));
-        if let Some(path) = place.filter(|_| source.uri.starts_with("file:")) {
+        if let Some(path) = place.filter(|path| folder.published().is_none() || tune_fs::exists(path)) {
             locations.insert(source.name.clone(), path);
         }
     }

@@ -43,8 +43,13 @@ pub enum VerifyError {
     #[error("`{0}` is not a file")]
     NotAFile(PathBuf),
     /// A run whose files do not fit together.
-    #[error("`{0}` does not verify at level `files`")]
-    NotSound(PathBuf),
+    #[error("`{target}` does not verify at level `files`: {problem}")]
+    NotSound {
+        /// The run.
+        target: PathBuf,
+        /// The first thing that is wrong.
+        problem: String,
+    },
     /// A file that cannot be read.
     #[error(transparent)]
     Fs(#[from] tune_fs::FsError),
@@ -61,7 +66,9 @@ impl VerifyError {
             Self::ChangedMeanwhile(_) => Some("verify a copy that nobody else writes to".to_owned()),
             Self::Publish(error) => error.hint(),
             Self::Train(error) => error.hint(),
-            Self::NotSound(path) => Some(format!("`tune verify {} --level files` says what differs", path.display())),
+            Self::NotSound { target, .. } => {
+                Some(format!("`tune verify {} --level files` says what differs", target.display()))
+            }
             Self::NoSuchSource { .. } => None,
             Self::Fs(error) => error.hint(),
         }

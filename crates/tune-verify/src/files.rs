@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tune_schema::chain::ChainRecord;
 use tune_schema::lock::Lock;
-use tune_schema::manifest::{MANIFEST_SCHEMA, Manifest};
+use tune_schema::manifest::{MANIFEST_SCHEMA, Manifest, PUBLISHED_RUN};
 use tune_schema::recipe::{self, Adapter, Recipe};
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::checkpoint::{self, CheckpointState};
@@ -84,7 +84,7 @@ pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, tune_fs::FsError> 
         return Ok(found);
     };
     let name = |path: String| {
-        if let Some(inner) = path.strip_prefix(layout::PUBLISHED_RUN).and_then(|rest| rest.strip_prefix('/')) {
+        if let Some(inner) = path.strip_prefix(PUBLISHED_RUN).and_then(|rest| rest.strip_prefix('/')) {
             // The result is at the top, once: a second one would be somebody else's.
             let second = layout::RESULT_FILES.iter().any(|(folder, _)| inner.starts_with(&format!("{folder}/")));
             return Some(if second { path } else { inner.to_owned() });
@@ -144,27 +144,28 @@ struct Listed {
     withheld: BTreeSet<u64>,
 }
 
+/// The step of the checkpoint that a file belongs to.
+fn checkpoint_of(path: &str) -> Option<u64> {
+    layout::checkpoint_step(path.strip_prefix("checkpoints/")?.split('/').next()?)
+}
+
 /// Steps of the manifest's checkpoints of which a published folder has no file.
 fn withheld_steps(folder: &RunFolder, listed: &BTreeMap<&String, &Digest>, found: &[String]) -> BTreeSet<u64> {
-    let step_of = |path: &str| {
-        let name = path.strip_prefix("checkpoints/")?.split('/').next()?;
-        layout::checkpoint_step(name)
-    };
-    let present: BTreeSet<u64> = found.iter().filter_map(|path| step_of(path)).collect();
-    let all = listed.keys().filter_map(|path| step_of(path));
-    all.filter(|step| folder.published().is_some() && !present.contains(step)).collect()
+    if folder.published().is_none() {
+        return BTreeSet::new();
+    }
+    let present: BTreeSet<u64> = found.iter().filter_map(|path| checkpoint_of(path)).collect();
+    listed.keys().filter_map(|path| checkpoint_of(path)).filter(|step| !present.contains(step)).collect()
 }
 
 /// Every file that the manifest lists, and that there are no others.
 fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdict: &mut Verdict) -> Listed {
     let listed: BTreeMap<&String, &Digest> = manifest.claim.files.iter().chain(&manifest.environment).collect();
     let withheld = withheld_steps(folder, &listed, found);
-    let of_withheld =
-        |path: &str| withheld.iter().any(|step| path.starts_with(&format!("checkpoints/step-{step:06}/")));
     let (mut verified, mut missing) = (0, 0);
     for (path, stated) in &listed {
         // What is not in the folder's list is not opened, whatever its path says.
-        let outcome = if of_withheld(path) {
+        let outcome = if checkpoint_of(path).is_some_and(|step| withheld.contains(&step)) {
             continue;
         } else if !found.contains(path) {
             missing += 1;
@@ -358,7 +359,7 @@ fn check_checkpoints(
 ) -> Result<(), String> {
     let weights = layout::weights_file(recipe);
     let last = chain.last().map_or(0, |record| record.step);
-    let result = folder.result(recipe.adapter == Adapter::Lora).join(weights);
+    let result = folder.result(recipe.adapter).join(weights);
     let tensors = checkpoint::read_tensors(&result).map_err(|error| error.to_string())?;
     equal(
         &format!("{}: the root of its tensors", result.display()),

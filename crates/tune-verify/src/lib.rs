@@ -21,8 +21,7 @@ use std::path::Path;
 
 use tune_kernels::KernelBackend;
 use tune_publish::key::PublicKey;
-use tune_schema::manifest::Manifest;
-use tune_train::layout::PUBLISHED_RUN;
+use tune_schema::manifest::{Manifest, PUBLISHED_RUN};
 use tune_train::{Job, JobOptions, Observer, RunFolder};
 
 pub use diff::{DiffOptions, diff};
@@ -79,26 +78,32 @@ pub fn verify<B: KernelBackend>(
     Ok(verdict.finish(options.level))
 }
 
-/// Level `files` alone, for which nothing is computed.
+/// A run whose files fit together: what is said of it afterwards is said of an unchanged one.
 ///
 /// # Errors
-/// As [`verify`].
-pub fn verify_files(target: &Path) -> Result<Verdict, VerifyError> {
-    Ok(files::check(&folder_of(target)?)?.0.finish(Level::Files))
+/// A target that is no run, or one that does not verify at level `files`.
+pub fn sound(target: &Path) -> Result<(RunFolder, files::Evidence), VerifyError> {
+    let folder = folder_of(target)?;
+    let (verdict, evidence) = files::check(&folder)?;
+    match (evidence, verdict.first_problem()) {
+        (Some(evidence), None) => Ok((folder, evidence)),
+        (_, problem) => {
+            let problem = problem.unwrap_or_else(|| "its files cannot be read".to_owned());
+            Err(VerifyError::NotSound { target: target.to_owned(), problem })
+        }
+    }
 }
 
 /// The computation of a finished run, set up again from its sources.
 ///
 /// # Errors
-/// A target that is no run, whose files do not fit together, or whose sources cannot be had.
+/// As [`sound`], or sources that cannot be had.
 pub fn reopen(
     target: &Path,
     options: &JobOptions,
     observer: &mut dyn Observer,
 ) -> Result<(RunFolder, Manifest, Job), VerifyError> {
-    let folder = folder_of(target)?;
-    let (verdict, evidence) = files::check(&folder)?;
-    let evidence = evidence.filter(|_| !verdict.differs()).ok_or_else(|| VerifyError::NotSound(target.to_owned()))?;
+    let (folder, evidence) = sound(target)?;
     let job = data::reopen(&evidence, &data::located(&folder, &evidence, options), observer)?;
     Ok((folder, evidence.manifest, job))
 }

@@ -33,7 +33,8 @@ pub fn check<B: KernelBackend>(
     };
     let chain = &evidence.chain;
     let stated = chain.first().and_then(|record| record.state_root);
-    let found = trainer.state().root();
+    let initial = trainer.state();
+    let found = initial.root();
     let outcome = if stated == Some(found) {
         Outcome::Verified(format!("{found} from the seed"))
     } else {
@@ -65,7 +66,6 @@ pub fn check<B: KernelBackend>(
             ),
         }
     }
-    let initial = trainer.state();
     for index in &chosen {
         let (from, to) = possible[*index];
         observer.phase(&format!("computing steps {} to {to} again", from + 1));

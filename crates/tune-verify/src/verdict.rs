@@ -47,6 +47,18 @@ pub enum Outcome {
     Withheld(String),
 }
 
+impl Outcome {
+    /// What was found, in words.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Verified(detail) | Self::Differs(detail) | Self::NotChecked(detail) | Self::Withheld(detail) => {
+                detail
+            }
+        }
+    }
+}
+
 /// One comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -128,6 +140,13 @@ impl Verdict {
     #[must_use]
     pub fn first_difference(&self) -> Option<&Check> {
         self.checks.iter().find(|check| matches!(check.outcome, Outcome::Differs(_)))
+    }
+
+    /// The first comparison that differs, or else that could not be made, in words.
+    #[must_use]
+    pub fn first_problem(&self) -> Option<String> {
+        let failed = || self.checks.iter().find(|check| matches!(check.outcome, Outcome::NotChecked(_)));
+        self.first_difference().or_else(failed).map(|check| format!("{}: {}", check.name, check.outcome.detail()))
     }
 
     /// Draws the conclusion.

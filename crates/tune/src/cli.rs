@@ -273,6 +273,17 @@ pub(crate) enum AttestCommand {
     },
 }
 
+/// Where the sources of a run are.
+#[derive(Debug, Args)]
+pub(crate) struct LocatedSources {
+    /// Where a source is: `NAME=PATH`
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    pub(crate) sources: Vec<String>,
+    /// Do not use the network
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct AuditOptions {
     /// A run folder
@@ -283,12 +294,8 @@ pub(crate) struct AuditOptions {
     /// Do not search the training rows for personal data
     #[arg(long)]
     pub(crate) no_rows: bool,
-    /// Where a source is: `NAME=PATH`
-    #[arg(long = "source", value_name = "NAME=PATH")]
-    pub(crate) sources: Vec<String>,
-    /// Do not use the network
-    #[arg(long)]
-    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) located: LocatedSources,
     /// Print the audit as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -329,12 +336,8 @@ pub(crate) struct ExportArguments {
     /// The base with the adapter added to its weights, in Hugging Face layout
     #[arg(long)]
     pub(crate) merged: bool,
-    /// Where a source is: `NAME=PATH`
-    #[arg(long = "source", value_name = "NAME=PATH")]
-    pub(crate) sources: Vec<String>,
-    /// Do not use the network
-    #[arg(long)]
-    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) located: LocatedSources,
 }
 
 #[derive(Debug, Args)]

@@ -42,8 +42,7 @@ impl Printer {
 
     /// A line of the result with a stranger's words in it: they stay one line, and no terminal obeys them.
     pub(crate) fn line(&mut self, text: &str) {
-        let harmless = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-        self.result(&text.chars().map(harmless).collect::<String>());
+        self.result(&tune_schema::text::printable(text));
     }
 
     /// Says whether all results arrived.

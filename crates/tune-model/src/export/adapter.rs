@@ -32,10 +32,9 @@ pub struct AdapterFacts {
 impl AdapterFacts {
     /// The factor on the branch as it was trained: in f64, rounded once.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a rank; rounded once")]
+    #[expect(clippy::cast_precision_loss, reason = "a rank")]
     pub fn scale(&self) -> f32 {
-        let rank = self.rank as f64;
-        (if self.rslora { self.alpha / rank.sqrt() } else { self.alpha / rank }) as f32
+        tune_schema::recipe::effective_scale(self.rank as f64, self.alpha, self.rslora)
     }
 
     /// The number from which llama.cpp computes the scale: it divides by the rank, in f32, whatever the adapter's kind.

@@ -18,7 +18,7 @@ use super::ExportError;
 use super::adapter::{AdapterFacts, Branch, branches};
 use crate::base::{BaseModel, ModelConfig};
 use crate::block::{LINEARS, linear_shapes};
-use crate::model::HostTensors;
+use crate::model::{EMBEDDING, HEAD, HostTensors, NORM};
 
 /// A base model and an adapter whose tensors were checked against it. Weights are merged when they are asked for, one
 /// tensor at a time.
@@ -93,10 +93,10 @@ impl<'a> Merged<'a> {
 pub(super) fn decoder_shapes(config: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
     let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
     let mut shapes = BTreeMap::new();
-    shapes.insert("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]);
-    shapes.insert("model.norm.weight".to_owned(), vec![hidden]);
+    shapes.insert(EMBEDDING.to_owned(), vec![vocabulary, hidden]);
+    shapes.insert(NORM.to_owned(), vec![hidden]);
     if !config.tie_word_embeddings {
-        shapes.insert("lm_head.weight".to_owned(), vec![vocabulary, hidden]);
+        shapes.insert(HEAD.to_owned(), vec![vocabulary, hidden]);
     }
     for layer in 0..config.num_layers {
         let block = format!("model.layers.{layer}");

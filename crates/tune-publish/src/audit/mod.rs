@@ -13,7 +13,7 @@ pub mod personal_data;
 use serde::Serialize;
 use tune_schema::recipe::DataClass;
 
-use crate::facts::{Facts, Source, class_name};
+use crate::facts::{Facts, Source};
 use crate::licence::{Licence, Problem, Terms, problems};
 use personal_data::{Scan, ScanOptions, scan};
 
@@ -184,7 +184,7 @@ fn data_information(source: &Source, kind: &str, findings: &mut Findings) -> Req
             Requirement { name, met: false, detail: problem.to_owned() }
         }
         Ok(()) => {
-            let class = source.class().map_or("", class_name);
+            let class = source.class().map_or("", DataClass::name);
             Requirement { name, met: true, detail: format!("{class}; {}", source.address().unwrap_or("described")) }
         }
     }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{PROJECT, cell, code, eu_summary, or_unknown, report, spdx};
-use crate::facts::{Facts, Source, class_name};
+use tune_schema::recipe::DataClass;
+
+use crate::facts::{Facts, Source};
 use crate::identifier::HubKind;
 use crate::interval::wilson;
 use crate::signature;
@@ -174,7 +176,7 @@ fn row(source: &Source) -> String {
     format!(
         "| {} | {} | {} | {} | {} | {} | {} | `{}` |\n",
         cell(&source.name),
-        source.class().map_or("not on record", class_name),
+        source.class().map_or("not on record", DataClass::name),
         told(&source.locked.licence),
         told(&provenance.origin),
         told(&provenance.obtained),

@@ -4,10 +4,10 @@
 //! to the specification.
 
 use serde_json::{Value, json};
-use tune_schema::recipe::{Dataset, DatasetType};
+use tune_schema::recipe::{DataClass, Dataset, DatasetType};
 
 use super::or_unknown;
-use crate::facts::{Facts, Source, class_name};
+use crate::facts::{Facts, Source};
 use crate::identifier::date;
 
 /// Where the metadata of a source lies. A recipe may call a source as it likes, so that what is no plain name is replaced,
@@ -80,7 +80,7 @@ fn file_id(path: &str) -> String {
 }
 
 fn description(source: &Source) -> String {
-    let class = source.class().map_or("of no stated class", class_name);
+    let class = source.class().map_or("of no stated class", DataClass::name);
     format!(
         "Training data ({class}). Origin: {}. Obtained: {}. Selected: {}. Filtered: {}.",
         or_unknown(source.provenance.origin.as_deref()),

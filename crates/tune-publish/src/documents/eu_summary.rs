@@ -7,7 +7,7 @@
 use tune_schema::recipe::DataClass;
 
 use super::{cell, or_unknown};
-use crate::facts::{Facts, class_name};
+use crate::facts::Facts;
 use crate::identifier::date;
 
 /// The summary's file.
@@ -35,7 +35,7 @@ pub fn summary(facts: &Facts) -> String {
         let named = facts.data.iter().filter(|source| source.class().is_some_and(|class| wanted.contains(&class)));
         let told = named.map(|source| {
             let (class, origin) =
-                (source.class().map_or("", class_name), or_unknown(source.provenance.origin.as_deref()));
+                (source.class().map_or("", DataClass::name), or_unknown(source.provenance.origin.as_deref()));
             format!("{} ({class}; {})", cell(&source.name), cell(source.address().unwrap_or(origin)))
         });
         told.collect::<Vec<_>>().join("; ")

@@ -21,6 +21,7 @@ pub mod spdx;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tune_schema::text::is_obeyed;
 
 use crate::facts::Facts;
 
@@ -62,7 +63,7 @@ pub fn is_document(path: &str) -> bool {
 
 /// A text in a span of code: backslashes do not escape there.
 fn code(text: &str) -> String {
-    let plain = |c: char| if c.is_control() || c == '`' { ' ' } else { c };
+    let plain = |c: char| if is_obeyed(c) || c == '`' { ' ' } else { c };
     text.chars().map(plain).collect()
 }
 
@@ -76,12 +77,7 @@ fn cell(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            // Neither a line's end nor what a terminal or a reader of mixed directions would obey.
-            c if c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                escaped.push(' ');
-            }
+            c if is_obeyed(c) => escaped.push(' '),
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
             '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '#' => {

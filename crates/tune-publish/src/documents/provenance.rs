@@ -5,7 +5,7 @@ use tune_schema::lock::LockedFile;
 
 use super::PROJECT;
 use crate::envelope;
-use crate::facts::{Facts, Source, class_name};
+use crate::facts::{Facts, Source};
 use crate::identifier::date_time;
 
 /// The statement's file.
@@ -84,7 +84,7 @@ fn dependency(source: &Source, file: &LockedFile) -> Value {
         annotations.insert("license".to_owned(), licence.text().into());
     }
     if let Some(class) = source.class() {
-        annotations.insert("class".to_owned(), class_name(class).into());
+        annotations.insert("class".to_owned(), class.name().into());
     }
     let mut value = json!({
         "name": format!("{}/{}", source.name, file.path),

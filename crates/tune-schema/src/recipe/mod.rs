@@ -41,6 +41,17 @@ pub enum Adapter {
     None,
 }
 
+impl Adapter {
+    /// The folder of a run's result.
+    #[must_use]
+    pub fn result_folder(self) -> &'static str {
+        match self {
+            Self::Lora => "adapter",
+            Self::None => "model",
+        }
+    }
+}
+
 /// Which linear layers get an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected `all-linear` or a list of layer names")]
@@ -126,6 +137,16 @@ pub enum Numerics {
     ExactF32V1,
 }
 
+impl Numerics {
+    /// The name in recipes and claims.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ExactF32V1 => "exact-f32/1",
+        }
+    }
+}
+
 /// The OSAID class of a data source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +159,19 @@ pub enum DataClass {
     Obtainable,
     /// May not be shared.
     Unshareable,
+}
+
+impl DataClass {
+    /// The name in recipes and locks.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Public => "public",
+            Self::Obtainable => "obtainable",
+            Self::Unshareable => "unshareable",
+        }
+    }
 }
 
 /// What is known about one source: the data information that OSAID asks for.
@@ -308,11 +342,16 @@ impl Recipe {
         (self.micro_batch_size, self.gradient_accumulation_steps) = (rows, batches);
     }
 
-    /// The factor on the LoRA branch: `alpha / r`, or `alpha / sqrt(r)` with rsLoRA, rounded once to f32.
+    /// The factor on the LoRA branch.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "rounded once to f32, as the contract says")]
     pub fn effective_scale(&self) -> f32 {
-        let rank = f64::from(self.lora_r);
-        (if self.use_rslora { self.lora_alpha / rank.sqrt() } else { self.lora_alpha / rank }) as f32
+        effective_scale(f64::from(self.lora_r), self.lora_alpha, self.use_rslora)
     }
+}
+
+/// The factor on a LoRA branch: `alpha / r`, or `alpha / sqrt(r)` with rsLoRA, rounded once to f32.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "rounded once to f32, as the contract says")]
+pub fn effective_scale(rank: f64, alpha: f64, rslora: bool) -> f32 {
+    (if rslora { alpha / rank.sqrt() } else { alpha / rank }) as f32
 }

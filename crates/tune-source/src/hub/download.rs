@@ -20,16 +20,7 @@ impl Hub {
         if tune_fs::exists(into) {
             return Err(HubError::Exists(into.to_owned()));
         }
-        let staging = tune_fs::incomplete_name(into);
-        tune_fs::remove_dir_all(&staging)?;
-        let done = self
-            .fill(listing, &staging, observer)
-            .and_then(|()| tune_fs::rename_dir_durable(&staging, into).map_err(HubError::from));
-        if done.is_err() {
-            // What stopped it is the better message than what stops the cleaning up.
-            let _ = tune_fs::remove_dir_all(&staging);
-        }
-        done
+        tune_fs::create_dir_whole(into, |staging| self.fill(listing, staging, observer))
     }
 
     fn fill(&self, listing: &Listing, staging: &Path, observer: &mut Observer<'_>) -> Result<(), HubError> {

@@ -4,7 +4,7 @@
 //! does, what came out first names the computation, or whoever changed a file.
 
 use super::report::{Bearing, Difference, NotCompared, Part, Run, What};
-use super::text::printable;
+use tune_schema::text::printable;
 
 /// The end of a cause that lies in no input.
 const COMPUTED: &str = "the computation differs (other binary, other device, or one run was changed)";

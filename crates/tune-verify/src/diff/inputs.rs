@@ -8,13 +8,12 @@ use serde::Serialize;
 use tune_schema::Digest;
 use tune_schema::lock::{LockedFile, LockedSource};
 use tune_schema::manifest::ClaimInputs;
-use tune_source::{LockFile, SourceKind, SourceRequest};
+use tune_schema::text::printable;
 
 use super::DiffOptions;
 use super::report::{Bearing, Difference, Part, Run, Values, What};
 use super::rows::{self, RowDifference};
 use super::side::Side;
-use super::text::printable;
 
 /// The inputs of both runs.
 ///
@@ -200,17 +199,6 @@ fn file_of(side: &Side, name: &str, options: &DiffOptions) -> Result<PathBuf, St
     let (evidence, job) = side.located(options)?;
     let source = evidence.lock.sources.iter().find(|source| source.name == name);
     let source = source.ok_or_else(|| format!("the lock of {} does not have it", side.run))?;
-    let place = job.locations.get(name).map(|path| path.to_string_lossy().into_owned());
-    let request = SourceRequest {
-        name: name.to_owned(),
-        location: place.unwrap_or_else(|| source.uri.clone()),
-        base_dir: PathBuf::from("."),
-        sha256: None,
-        licence: source.licence.clone(),
-        class: source.class,
-        kind: SourceKind::Dataset,
-    };
-    let mut lock = LockFile::detached(evidence.lock.clone());
-    let found = tune_source::resolve(&request, &mut lock, &job.source, &mut |_| ());
+    let found = tune_source::resolve_locked(source, job.locations.get(name).map(PathBuf::as_path), &job.source);
     found.map(|found| found.root).map_err(|error| format!("those of {} cannot be had: {error}", side.run))
 }

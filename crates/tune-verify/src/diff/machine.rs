@@ -4,7 +4,7 @@ use tune_train::environment::Environment;
 
 use super::report::Values;
 use super::side::Side;
-use super::text::printable;
+use tune_schema::text::printable;
 
 /// What `environment.json` says otherwise of tool, device and the split of the work.
 pub(super) fn remarks([a, b]: [&Side; 2]) -> Vec<String> {

@@ -31,7 +31,6 @@ use std::path::{Path, PathBuf};
 use tune_train::Observer;
 
 pub use report::{Bearing, Conclusion, Difference, Part, Report, Run};
-pub(crate) use text::printable;
 
 use crate::VerifyError;
 use report::Findings;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use tune_schema::Digest;
+use tune_schema::text::printable;
 
 pub use super::inputs::SourceDifference;
 pub use super::rows::{Change, RowDifference};
@@ -133,7 +134,7 @@ impl Values {
 impl fmt::Display for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b] = text::side_by_side(self.a.as_deref(), self.b.as_deref());
-        write!(f, "{} is {a} in A, {b} in B", text::printable(&self.name))
+        write!(f, "{} is {a} in A, {b} in B", printable(&self.name))
     }
 }
 
@@ -303,7 +304,7 @@ impl Findings {
         match found {
             Ok(differences) => self.differences.extend(differences),
             Err(reason) => {
-                let gap = |part: &Part| NotCompared { part: *part, reason: text::printable(&reason) };
+                let gap = |part: &Part| NotCompared { part: *part, reason: printable(&reason) };
                 self.not_compared.extend(parts.iter().map(gap));
             }
         }

@@ -12,7 +12,8 @@ use tune_data::rows::{Line, Lines};
 use tune_schema::Digest;
 
 use super::report::Run;
-use super::text::{around, printable, quoted};
+use super::text::{around, quoted};
+use tune_schema::text::printable;
 
 /// How the rows of two files differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -13,10 +13,10 @@ use tune_train::{Job, JobOptions, Observer, RunFolder};
 
 use super::DiffOptions;
 use super::report::{Run, RunFacts};
-use super::text::printable;
 use crate::files::{self, Evidence, TEXT_LIMIT};
-use crate::verdict::{Level, Outcome, Verdict};
+use crate::verdict::Level;
 use crate::{VerifyError, data};
+use tune_schema::text::printable;
 
 /// A run folder.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Side {
         let (verdict, evidence) = files::check(&folder)?;
         let verdict = verdict.finish(Level::Files);
         let unread = || evidence.is_none().then(|| "its files cannot be read".to_owned());
-        let problem = problem_of(&verdict).or_else(unread);
+        let problem = verdict.first_problem().or_else(unread);
         let evidence = evidence.filter(|_| problem.is_none());
         let mut side = Self { run, folder, found, manifest: None, claim_id: verdict.claim_id, problem, evidence };
         side.manifest = match &side.evidence {
@@ -199,20 +199,6 @@ pub(super) fn remarks(sides: [&Side; 2], places: &[(String, PathBuf)]) -> Result
         }
     }
     Ok(remarks)
-}
-
-/// The first check that did not succeed.
-fn problem_of(verdict: &Verdict) -> Option<String> {
-    let failed =
-        || verdict.checks.iter().find(|check| !matches!(check.outcome, Outcome::Verified(_) | Outcome::Withheld(_)));
-    verdict.first_difference().or_else(failed).map(|check| match &check.outcome {
-        Outcome::Verified(detail)
-        | Outcome::Withheld(detail)
-        | Outcome::Differs(detail)
-        | Outcome::NotChecked(detail) => {
-            format!("{}: {detail}", check.name)
-        }
-    })
 }
 
 /// Whether the bytes of a source lie at `path`.

@@ -11,7 +11,8 @@ use tune_train::{Job, Observer};
 use super::DiffOptions;
 use super::report::{Bearing, Difference, Part, Run, What};
 use super::side::Side;
-use super::text::{printable, quoted};
+use super::text::quoted;
+use tune_schema::text::printable;
 
 /// Where the streams of two runs part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

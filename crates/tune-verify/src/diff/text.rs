@@ -1,18 +1,10 @@
 //! Texts of strangers in lines for people: one line each, nothing in them that a terminal obeys, cut to where they part.
 
+use tune_schema::text::printable;
+
 /// Characters that are shown of a long text, and how many of them stand before the place where two texts part.
 const SHOWN: usize = 80;
 const BEFORE: usize = 30;
-
-/// The text in one line, with what a terminal would obey or reorder written out.
-pub(crate) fn printable(text: &str) -> String {
-    let reorders = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || reorders(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}
 
 /// A text in quotation marks, in one line.
 pub(super) fn quoted(text: &str) -> String {
@@ -69,11 +61,6 @@ mod tests {
         assert_eq!(a.chars().count(), SHOWN + 2);
         let [a, b] = around(&"ä".repeat(500), "");
         assert_eq!((a.chars().count(), b.as_str()), (SHOWN + 1, ""));
-    }
-
-    #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
-        assert_eq!(printable("a\n\u{1b}[2Jb\u{202e}c é"), "a\\n\\u{1b}[2Jb\\u{202e}c é");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tune_model::base::SafetensorsFile;
 
 use super::report::{Bearing, Difference, Part, Run, Values, What};
 use super::side::Side;
-use super::text::printable;
+use tune_schema::text::printable;
 
 /// Where weights lie before the first step, and after the last: adapters, or whole models.
 const INITIAL: [&str; 2] =

@@ -6,16 +6,16 @@ use tune_publish::Facts;
 use tune_publish::audit::personal_data::ScanOptions;
 use tune_publish::audit::{Audit, audit};
 
-use super::open::{locked_sources, places, verified_files};
+use super::open::{locked_sources, places};
 use crate::cli::AuditOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &AuditOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    verified_files(&options.run)?;
+    tune_verify::sound(&options.run)?;
     let facts = Facts::read(&options.run)?;
     let rows = ScanOptions {
-        locations: places(&options.sources)?.into_iter().collect(),
-        source: locked_sources(options.offline),
+        locations: places(&options.located.sources)?.into_iter().collect(),
+        source: locked_sources(options.located.offline),
     };
     if !options.no_rows {
         printer.note("searching the training rows for personal data");

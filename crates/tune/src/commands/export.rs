@@ -12,8 +12,8 @@ use crate::printer::Printer;
 
 pub(crate) fn execute(arguments: &ExportArguments, printer: &mut Printer) -> anyhow::Result<ExitCode> {
     let job = JobOptions {
-        source: locked_sources(arguments.offline),
-        locations: places(&arguments.sources)?.into_iter().collect(),
+        source: locked_sources(arguments.located.offline),
+        locations: places(&arguments.located.sources)?.into_iter().collect(),
         ..JobOptions::default()
     };
     let (folder, manifest, job) = tune_verify::reopen(&arguments.run, &job, printer)?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use tune_publish::documents::provenance;
-use tune_publish::facts::RUN_FOLDER;
 use tune_publish::signature;
+use tune_schema::manifest::PUBLISHED_RUN;
 use tune_source::hub::{Hub, HubTarget, Limits, Upload, Uploaded};
 use tune_train::layout::RESULT_FILES;
 
@@ -16,7 +16,7 @@ use crate::printer::Printer;
 fn owned() -> Vec<&'static str> {
     let signed = [signature::FILE_NAME, provenance::SIGNED_FILE_NAME];
     let results = RESULT_FILES.iter().flat_map(|(_, names)| names.iter().copied());
-    [RUN_FOLDER, "croissant"].into_iter().chain(signed).chain(results).collect()
+    [PUBLISHED_RUN, "croissant"].into_iter().chain(signed).chain(results).collect()
 }
 
 /// Names of other files in a repository that are shown.
@@ -93,7 +93,7 @@ impl Destination {
         private: bool,
         printer: &mut Printer,
     ) -> anyhow::Result<Uploaded> {
-        let (owned, mark) = (owned(), format!("{RUN_FOLDER}/manifest.json"));
+        let (owned, mark) = (owned(), format!("{PUBLISHED_RUN}/manifest.json"));
         let upload = Upload { message, private, owned: &owned, mark: &mark };
         Ok(self.hub.upload(folder, &self.target, &upload, &mut |event| printer.note(&event.to_string()))?)
     }

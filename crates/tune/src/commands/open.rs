@@ -7,8 +7,6 @@ use tune_kernels::cube::device::Opened;
 use tune_schema::recipe::{self, Loaded};
 use tune_source::{LockMode, Options};
 use tune_train::{DeviceFacts, Job, JobOptions};
-use tune_verify::Outcome;
-use tune_verify::verdict::Conclusion;
 
 use super::device::select;
 use crate::cli::{RecipeOptions, SourceOptions};
@@ -56,24 +54,6 @@ pub(crate) fn places(given: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>>
 /// Sources exactly as a run's lock has them.
 pub(crate) fn locked_sources(offline: bool) -> Options {
     Options { mode: LockMode::Locked, offline, ..Options::default() }
-}
-
-/// That a folder's files are those of its manifest: what is said of a run afterwards is said of an unchanged one.
-pub(crate) fn verified_files(run: &Path) -> anyhow::Result<()> {
-    let verdict = tune_verify::verify_files(run)?;
-    if verdict.conclusion == Conclusion::Verified {
-        return Ok(());
-    }
-    let first =
-        verdict.checks.iter().find(|check| !matches!(check.outcome, Outcome::Verified(_) | Outcome::Withheld(_)));
-    let detail = first.map_or_else(String::new, |check| match &check.outcome {
-        Outcome::Differs(detail) | Outcome::NotChecked(detail) => format!("{}: {detail}", check.name),
-        Outcome::Verified(_) | Outcome::Withheld(_) => String::new(),
-    });
-    bail!(
-        "`{}` is not as it was when its run ended: {detail}\nhint: `tune verify {0} --level files` says what differs",
-        run.display()
-    )
 }
 
 /// The lock's treatment as the library names it.

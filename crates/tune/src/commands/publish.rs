@@ -8,7 +8,6 @@ use tune_publish::{Facts, publication};
 use tune_source::hub::HubTarget;
 
 use super::hub::{self, Destination};
-use super::open::verified_files;
 use crate::cli::PublishOptions;
 use crate::printer::Printer;
 
@@ -25,7 +24,7 @@ pub(crate) fn execute(options: &PublishOptions, printer: &mut Printer) -> anyhow
         _ => None,
     };
     printer.note("checking files");
-    verified_files(&options.run)?;
+    tune_verify::sound(&options.run)?;
     let facts = Facts::read(&options.run)?;
     let library = publication::PublishOptions { without_checkpoints: options.without_checkpoints, key };
     if options.dry_run {

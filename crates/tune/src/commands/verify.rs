@@ -66,7 +66,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         printer.note(&if written {
             format!("the verdict was signed by the key {hint} and added to {}", tune_verify::attest::FILE_NAME)
         } else {
-            "nothing was signed: the verdict says that it could not be checked".to_owned()
+            "nothing was signed: the verdict says nothing of the claim".to_owned()
         });
     }
     Ok(ExitCode::from(verdict.exit_code()))
@@ -95,12 +95,13 @@ impl<'a> Origin<'a> {
 
 fn print(verdict: &Verdict, printer: &mut Printer) {
     for check in &verdict.checks {
-        let (mark, detail) = match &check.outcome {
-            Outcome::Verified(detail) => ("ok", detail),
-            Outcome::Differs(detail) => ("DIFFERS", detail),
-            Outcome::NotChecked(detail) => ("not checked", detail),
-            Outcome::Withheld(detail) => ("withheld", detail),
+        let mark = match &check.outcome {
+            Outcome::Verified(_) => "ok",
+            Outcome::Differs(_) => "DIFFERS",
+            Outcome::NotChecked(_) => "not checked",
+            Outcome::Withheld(_) => "withheld",
         };
+        let detail = check.outcome.detail();
         printer.result(&format!("{:<7} {:<24} {mark:<12} {detail}", check.level.name(), check.name));
     }
     if let Some(confidence) = &verdict.confidence {
@@ -112,10 +113,7 @@ fn print(verdict: &Verdict, printer: &mut Printer) {
     let requested = verdict.requested.name();
     printer.result(&match (&verdict.conclusion, verdict.first_difference()) {
         (Conclusion::Verified, _) => format!("verified at level `{requested}`"),
-        (_, Some(check)) => match &check.outcome {
-            Outcome::Differs(detail) => format!("differs, first in {}: {detail}", check.name),
-            _ => "differs".to_owned(),
-        },
+        (_, Some(check)) => format!("differs, first in {}: {}", check.name, check.outcome.detail()),
         _ => match verdict.reached {
             Some(level) => format!("could not be checked at level `{requested}`; verified up to `{}`", level.name()),
             None => format!("could not be checked at level `{requested}`"),

@@ -8,12 +8,11 @@ mod patterns;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
 use tune_data::rows::Lines;
-use tune_source::{LockFile, SourceKind, SourceRequest};
 
 use crate::PublishError;
 use crate::facts::{Facts, Source};
@@ -101,22 +100,8 @@ fn scan_source(
 /// The files of a source, its bytes held to the lock.
 fn places(facts: &Facts, source: &Source, options: &ScanOptions) -> Result<Vec<PathBuf>, PublishError> {
     let given = options.locations.get(&source.name).cloned();
-    let is_local = source.locked.uri.starts_with("file:");
-    let known = facts.environment.locations.get(&source.name).filter(|_| is_local);
-    let place = given.or_else(|| known.map(|path| facts.folder.join(path)));
-    let location = place.map_or_else(|| source.locked.uri.clone(), |path| path.to_string_lossy().into_owned());
-    let lock =
-        tune_schema::lock::Lock { version: tune_schema::lock::LOCK_VERSION, sources: vec![source.locked.clone()] };
-    let request = SourceRequest {
-        name: source.name.clone(),
-        location,
-        base_dir: Path::new(".").to_owned(),
-        sha256: None,
-        licence: source.locked.licence.clone(),
-        class: source.locked.class,
-        kind: SourceKind::Dataset,
-    };
-    let found = tune_source::resolve(&request, &mut LockFile::detached(lock), &options.source, &mut |_| {})?;
+    let place = given.or_else(|| facts.environment.place_of(&source.locked, &facts.folder));
+    let found = tune_source::resolve_locked(&source.locked, place.as_deref(), &options.source)?;
     Ok(found.files.into_values().collect())
 }
 
