@@ -7,11 +7,13 @@
 
 #![expect(unsafe_code, reason = "tiles are multiplied through pointers, and tasks write disjoint columns")]
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::pointwise::{load, store};
+use super::product::scratch::{Scratch, written};
 use super::product::{View, pack, tile};
 use super::{Level, Shared, dispatch};
 use crate::elementary::exp;
@@ -43,20 +45,19 @@ fn columns_of<L: Lanes>(rows: View<'_>, count: usize, head_dim: usize, scale: Op
 }
 
 /// Keys or values of a task, close together.
-struct Packed {
+struct Packed<'a> {
     /// `[key][feature]`, padded to whole vectors.
-    rows: Vec<f32>,
+    rows: &'a [f32],
     /// Features of a padded row.
     width: usize,
     head_dim: usize,
 }
 
-impl Packed {
+impl<'a> Packed<'a> {
+    /// `rows` is room for them, of any content.
     #[inline(always)]
-    fn new<L: Lanes>(x: View<'_>, keys: usize, head_dim: usize) -> Self {
-        let width = head_dim.next_multiple_of(L::WIDTH);
-        let mut rows = vec![0.0; keys * width];
-        pack::panel::<L>(x, 0..head_dim, 0..keys, width, &mut rows);
+    fn new<L: Lanes>(x: View<'_>, head_dim: usize, width: usize, rows: &'a mut [f32]) -> Self {
+        pack::panel::<L>(x, 0..head_dim, 0..rows.len() / width, width, rows);
         Self { rows, width, head_dim }
     }
 
@@ -101,7 +102,7 @@ impl Packed {
             let rows = first..(first + L::TILE_ROWS).min(queries);
             let depth = shared + first;
             let out = &mut out[rows.start * self.width..rows.end * self.width];
-            multiply_rows::<L>(depth, (&weights[first..], [1, lanes]), (&self.rows, self.width), out, false);
+            multiply_rows::<L>(depth, (&weights[first..], [1, lanes]), (self.rows, self.width), out, false);
             for (query, out) in rows.zip(out.chunks_exact_mut(self.width)) {
                 for key in depth..shared + query {
                     add_weighted::<L>(weights[key * lanes + query], &self.rows[key * self.width..], out);
@@ -151,6 +152,18 @@ fn add_weighted<L: Lanes>(weight: f32, row: &[f32], out: &mut [f32]) {
     }
 }
 
+/// Memory of a task that is handed out piece by piece.
+struct Room<'a>(&'a mut [f32]);
+
+impl<'a> Room<'a> {
+    /// The next `len` values, of any content.
+    fn part(&mut self, len: usize) -> &'a mut [f32] {
+        let (part, rest) = std::mem::take(&mut self.0).split_at_mut(len);
+        self.0 = rest;
+        part
+    }
+}
+
 /// Two vectors of a row of lanes.
 #[inline(always)]
 fn pair<L: Lanes>(row: &[f32]) -> [L; 2] {
@@ -185,35 +198,53 @@ fn tasks(spans: &[Span], heads: Heads) -> Vec<(&Span, usize)> {
 pub fn attention(level: Level, q: &[f32], k: &[f32], v: &[f32], spans: &[Span], heads: Heads) -> (Vec<f32>, Vec<f32>) {
     let operands = Operands { q, k, v, heads };
     let tokens = q.len() / (heads.heads * heads.head_dim);
-    let mut output = vec![0.0; q.len()];
     let mut statistics = vec![0.0; tokens * heads.heads * 2];
-    let (out, stats) = (Shared::new(&mut output), Shared::new(&mut statistics));
-    tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
-        dispatch!(level, L => forward_task::<L>(operands, span, kv_head, out, stats));
-    });
+    let stats = Shared::new(&mut statistics);
+    let write = |output: &mut [MaybeUninit<f32>]| {
+        clear_gaps(output, spans.iter().map(|span| &span.queries), heads.heads * heads.head_dim);
+        let out = Shared::unwritten(output);
+        tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
+            dispatch!(level, L => forward_task::<L>(operands, span, kv_head, out, stats));
+        });
+    };
+    // SAFETY: a token lies in a span, whose tasks write it, or in a gap.
+    let output = unsafe { written(q.len(), write) };
     (output, statistics)
+}
+
+/// Writes zeros for the tokens that lie in none of the ranges, which follow one another.
+fn clear_gaps<'a>(values: &mut [MaybeUninit<f32>], ranges: impl Iterator<Item = &'a Range<usize>>, features: usize) {
+    let mut next = 0;
+    for range in ranges {
+        values[next * features..range.start * features].fill(MaybeUninit::new(0.0));
+        next = range.end;
+    }
+    values[next * features..].fill(MaybeUninit::new(0.0));
 }
 
 #[inline(always)]
 fn forward_task<L: Lanes>(operands: Operands<'_>, span: &Span, kv_head: usize, out: Shared, stats: Shared) {
     let Heads { heads, kv_heads, head_dim } = operands.heads;
     let (lanes, keys) = (2 * L::WIDTH, span.keys.len());
+    let width = head_dim.next_multiple_of(L::WIDTH);
+    let mut room = Scratch::take(2 * keys * width + head_dim * lanes + keys * lanes + lanes * width);
+    let mut room = Room(room.values());
     let of_span = |x| head_rows(x, kv_heads, head_dim, span.keys.start, kv_head);
-    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim);
-    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim);
-    let mut columns = vec![0.0; head_dim * lanes];
-    let mut weights = vec![0.0; keys * lanes];
-    let mut sums = vec![0.0; lanes * values.width];
+    let packed_keys = Packed::new::<L>(of_span(operands.k), head_dim, width, room.part(keys * width));
+    let values = Packed::new::<L>(of_span(operands.v), head_dim, width, room.part(keys * width));
+    let columns = room.part(head_dim * lanes);
+    let weights = room.part(keys * lanes);
+    let sums = room.part(lanes * width);
     for head in kv_head * operands.heads.group()..(kv_head + 1) * operands.heads.group() {
         for block in blocks(span, lanes) {
             let (count, first) = (block.len(), span.queries.start + block.start);
             let (shared, visible) = (span.visible(block.start), span.visible(block.end - 1));
             let queries = head_rows(operands.q, heads, head_dim, first, head);
-            columns_of::<L>(queries, count, head_dim, Some(operands.heads.scale()), &mut columns);
-            packed_keys.by_columns::<L>(visible, &columns, &mut weights);
+            columns_of::<L>(queries, count, head_dim, Some(operands.heads.scale()), columns);
+            packed_keys.by_columns::<L>(visible, columns, weights);
             let (max, sum) = softmax::<L>(&mut weights[..visible * lanes], shared);
-            values.weighted::<L>(&weights, count, shared, &mut sums);
-            for (lane, sums) in sums.chunks_exact(values.width).take(count).enumerate() {
+            values.weighted::<L>(weights, count, shared, sums);
+            for (lane, sums) in sums.chunks_exact(width).take(count).enumerate() {
                 let row = (first + lane) * heads + head;
                 // SAFETY: spans do not share query tokens and a head belongs to one task, so each place is written once.
                 unsafe {
@@ -270,12 +301,24 @@ pub fn attention_backward(
     heads: Heads,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let operands = Operands { q, k, v, heads };
-    let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-    let shared = [Shared::new(&mut dq), Shared::new(&mut dk), Shared::new(&mut dv)];
     let saved = Saved { d_output, output, statistics };
-    tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
-        dispatch!(level, L => backward_task::<L>(operands, saved, span, kv_head, shared));
-    });
+    let write = |[dq, dk, dv]: [&mut [MaybeUninit<f32>]; 3]| {
+        clear_gaps(dq, spans.iter().map(|span| &span.queries), heads.heads * heads.head_dim);
+        for of_keys in [&mut *dk, &mut *dv] {
+            clear_gaps(of_keys, spans.iter().map(|span| &span.keys), heads.kv_heads * heads.head_dim);
+        }
+        let shared = [dq, dk, dv].map(Shared::unwritten);
+        tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
+            dispatch!(level, L => backward_task::<L>(operands, saved, span, kv_head, shared));
+        });
+    };
+    let (mut dk, mut dv) = (Vec::new(), Vec::new());
+    // SAFETY: a token lies in a span, whose tasks write it, or in a gap.
+    let dq = unsafe {
+        written(q.len(), |dq| {
+            dk = written(k.len(), |dk| dv = written(v.len(), |dv| write([dq, dk, dv])));
+        })
+    };
     (dq, dk, dv)
 }
 
@@ -297,37 +340,39 @@ fn backward_task<L: Lanes>(
 ) {
     let Heads { heads, kv_heads, head_dim } = operands.heads;
     let (lanes, keys, scale) = (2 * L::WIDTH, span.keys.len(), operands.heads.scale());
+    let width = head_dim.next_multiple_of(L::WIDTH);
+    let mut room = Scratch::take(4 * keys * width + 3 * head_dim * lanes + 3 * lanes * width + 2 * keys * lanes);
+    let mut room = Room(room.values());
     let of_span = |x| head_rows(x, kv_heads, head_dim, span.keys.start, kv_head);
-    let packed_keys = Packed::new::<L>(of_span(operands.k), keys, head_dim);
-    let values = Packed::new::<L>(of_span(operands.v), keys, head_dim);
-    let width = values.width;
-    let (mut d_keys, mut d_values) = (vec![0.0; keys * width], vec![0.0; keys * width]);
-    let columns = || vec![0.0; head_dim * lanes];
-    let (mut query_columns, mut d_out_columns, mut out_columns) = (columns(), columns(), columns());
-    let block_rows = || vec![0.0; lanes * width];
-    let (mut query_rows, mut d_out_rows, mut d_query) = (block_rows(), block_rows(), block_rows());
-    let (mut p, mut ds) = (vec![0.0; keys * lanes], vec![0.0; keys * lanes]);
+    let packed_keys = Packed::new::<L>(of_span(operands.k), head_dim, width, room.part(keys * width));
+    let values = Packed::new::<L>(of_span(operands.v), head_dim, width, room.part(keys * width));
+    let [d_keys, d_values] = [(); 2].map(|()| room.part(keys * width));
+    d_keys.fill(0.0);
+    d_values.fill(0.0);
+    let [query_columns, d_out_columns, out_columns] = [(); 3].map(|()| room.part(head_dim * lanes));
+    let [query_rows, d_out_rows, d_query] = [(); 3].map(|()| room.part(lanes * width));
+    let [p, ds] = [(); 2].map(|()| room.part(keys * lanes));
     for head in kv_head * operands.heads.group()..(kv_head + 1) * operands.heads.group() {
         for block in blocks(span, lanes) {
             let (count, first) = (block.len(), span.queries.start + block.start);
             let (shared, visible) = (span.visible(block.start), span.visible(block.end - 1));
             let of_block = |x| head_rows(x, heads, head_dim, first, head);
-            columns_of::<L>(of_block(operands.q), count, head_dim, Some(scale), &mut query_columns);
-            columns_of::<L>(of_block(saved.d_output), count, head_dim, None, &mut d_out_columns);
-            columns_of::<L>(of_block(saved.output), count, head_dim, None, &mut out_columns);
-            pack::panel::<L>(of_block(operands.q), 0..head_dim, 0..count, width, &mut query_rows);
-            query_rows.iter_mut().for_each(|value| *value *= scale);
-            pack::panel::<L>(of_block(saved.d_output), 0..head_dim, 0..count, width, &mut d_out_rows);
-            packed_keys.by_columns::<L>(visible, &query_columns, &mut p);
-            values.by_columns::<L>(visible, &d_out_columns, &mut ds);
+            columns_of::<L>(of_block(operands.q), count, head_dim, Some(scale), query_columns);
+            columns_of::<L>(of_block(saved.d_output), count, head_dim, None, d_out_columns);
+            columns_of::<L>(of_block(saved.output), count, head_dim, None, out_columns);
+            pack::panel::<L>(of_block(operands.q), 0..head_dim, 0..count, width, query_rows);
+            query_rows[..count * width].iter_mut().for_each(|value| *value *= scale);
+            pack::panel::<L>(of_block(saved.d_output), 0..head_dim, 0..count, width, d_out_rows);
+            packed_keys.by_columns::<L>(visible, query_columns, p);
+            values.by_columns::<L>(visible, d_out_columns, ds);
             let (mut max, mut sum) = ([0.0; 32], [1.0; 32]);
             for lane in 0..count {
                 let row = (first + lane) * heads + head;
                 (max[lane], sum[lane]) = (saved.statistics[row * 2], saved.statistics[row * 2 + 1]);
             }
-            let dot = dots::<L>(&d_out_columns, &out_columns);
+            let dot = dots::<L>(d_out_columns, out_columns);
             score_gradients::<L>(&mut p[..visible * lanes], &mut ds[..visible * lanes], &max, &sum, dot);
-            packed_keys.weighted::<L>(&ds, count, shared, &mut d_query);
+            packed_keys.weighted::<L>(ds, count, shared, d_query);
             for (lane, d_query) in d_query.chunks_exact(width).take(count).enumerate() {
                 let place = ((first + lane) * heads + head) * head_dim;
                 for (d, value) in d_query[..head_dim].iter().enumerate() {
@@ -335,8 +380,8 @@ fn backward_task<L: Lanes>(
                     unsafe { *dq.get().add(place + d) = value * scale };
                 }
             }
-            add_queries::<L>(&ds, &query_rows, count, shared, &mut d_keys);
-            add_queries::<L>(&p, &d_out_rows, count, shared, &mut d_values);
+            add_queries::<L>(ds, query_rows, count, shared, d_keys);
+            add_queries::<L>(p, d_out_rows, count, shared, d_values);
         }
     }
     for (j, token) in span.keys.clone().enumerate() {

@@ -226,6 +226,11 @@ impl Shared {
         Self(slice.as_mut_ptr())
     }
 
+    /// Memory that tasks write before anything reads it.
+    fn unwritten(slice: &mut [std::mem::MaybeUninit<f32>]) -> Self {
+        Self(slice.as_mut_ptr().cast())
+    }
+
     /// The pointer; a method, so that closures capture the whole (shareable) value.
     fn get(self) -> *mut f32 {
         self.0

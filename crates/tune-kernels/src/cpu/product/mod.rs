@@ -1,12 +1,12 @@
 //! Every matrix product: `c[i, j] = chain over p of a[i, p] · b[p, j]`, and what a layer adds to it.
 //!
 //! Lanes run over `j`, which lies in order in `c`; a register tile holds some rows `i` and two vectors of lanes. `a` is
-//! packed once into tiles `[p][rows]`, for all products of a call. A task takes a group of panels, packs its part of `b`
-//! into `[p][lanes]` and walks all tiles with it. Blocking over `p` only parks the accumulators in `c`: the chain over `p`
-//! is never broken.
+//! read where it lies, unless its rows displace one another in a cache: then it is packed once into tiles `[p][rows]`, for
+//! all products of a call. A task takes a group of panels, packs its part of `b` into `[p][lanes]` and walks all tiles
+//! with it. Blocking over `p` only parks the accumulators in `c`: the chain over `p` is never broken.
 //!
-//! A low-rank branch `fma(scale, (a · down) · up, ·)` rides along: `a · down` is computed from each tile as it is packed,
-//! and its product with `up` is added to a tile of `c` while that is in the first cache.
+//! A low-rank branch `fma(scale, (a · down) · up, ·)` rides along: `a · down` is computed for each tile of `a` before, and
+//! its product with `up` is added to a tile of `c` while that is in the first cache.
 //!
 //! The scheme is that of Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication* (2008).
 
@@ -70,7 +70,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Products of `a`, `[i, depth]`, which is packed once for all of them.
+/// Products of `a`, `[i, depth]`, which is read once for all of them.
 ///
 /// # Panics
 /// If an operand is smaller than the sizes say.
@@ -104,7 +104,7 @@ pub fn product<'a>(level: Level, [i, j, depth]: [usize; 3], a: View<'a>, b: impl
     unsafe { scratch::written(i * j, |c| products(level, i, depth, a, vec![Output::new(j, b, c)])) }
 }
 
-/// Packs `a`, computes the middle of branches, and hands out tasks. Each piece of work enters the code of the level by
+/// Packs `a` where that pays, computes the middle of branches, and hands out tasks. Each piece of work enters the code of the level by
 /// itself: it may run on another thread, and this function is then compiled once, not once a level.
 fn run(level: Level, plan: &Plan<'_>, a: View<'_>) {
     let [over_panels, over_tiles] = plan.tasks;
@@ -112,35 +112,26 @@ fn run(level: Level, plan: &Plan<'_>, a: View<'_>) {
     let downs = downs.values();
     dispatch!(level, L => pack_downs::<L>(plan, downs));
     let downs = &*downs;
-    let mut packed = Scratch::take(if plan.packs { plan.tiles * plan.tile_len } else { 0 });
+    let mut packed = Scratch::take(plan.tiles * plan.tile_len);
     let packed = packed.values();
     let tasks = over_panels * over_tiles;
     let pack = |(tile, out): (usize, &mut [f32])| dispatch!(level, L => pack_tile::<L>(plan, a, downs, tile, out));
     if tasks == 1 || packed.len() <= plan::SERIAL_PACKING {
-        packed.chunks_mut(plan.tile_len).enumerate().for_each(pack);
+        packed.chunks_mut(plan.tile_len.max(1)).enumerate().for_each(pack);
     } else {
         packed.par_chunks_mut(plan.tile_len).enumerate().for_each(pack);
     }
-    let left = if plan.packs { Left::Packed(packed) } else { Left::InPlace(a) };
+    let packed = &*packed;
     let task = |index: usize| {
         let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
         let tiles = Plan::part(plan.tiles, index / over_panels, over_tiles);
-        dispatch!(level, L => group::<L>(plan, left, panels.clone(), tiles.clone()));
+        dispatch!(level, L => group::<L>(plan, a, packed, panels.clone(), tiles.clone()));
     };
     if tasks == 1 {
         task(0);
     } else {
         (0..tasks).into_par_iter().for_each(task);
     }
-}
-
-/// The left operand of a task.
-#[derive(Clone, Copy)]
-enum Left<'a> {
-    /// Tiles, one after another.
-    Packed(&'a [f32]),
-    /// Where it lies.
-    InPlace(View<'a>),
 }
 
 /// A tile's rows at some steps: where the first value is, and how far apart rows and steps are.
@@ -151,20 +142,17 @@ struct TileOfLeft {
     step: usize,
 }
 
-impl Left<'_> {
-    /// A tile at a block of steps, which begins at `at` of a packed tile.
+impl TileOfLeft {
+    /// Tile `tile` of `a` at a block of steps, which begins at `at` of the tile in `packed`.
     #[inline(always)]
-    fn tile(self, plan: &Plan<'_>, tile: usize, steps: &Range<usize>, at: usize) -> TileOfLeft {
+    fn new(plan: &Plan<'_>, a: View<'_>, packed: &[f32], tile: usize, (steps, at): (&Range<usize>, usize)) -> Self {
         let rows = plan.rows(tile);
-        match self {
-            Self::Packed(packed) => {
-                let tile = &packed[tile * plan.tile_len..][at..][..rows.len() * steps.len()];
-                TileOfLeft { first: tile.as_ptr(), row: 1, step: rows.len() }
-            }
-            Self::InPlace(a) => {
-                let first = a.data.as_ptr().wrapping_add(rows.start * a.row_stride + steps.start * a.column_stride);
-                TileOfLeft { first, row: a.row_stride, step: a.column_stride }
-            }
+        if plan.packs {
+            let tile = &packed[at..][..rows.len() * steps.len()];
+            Self { first: tile.as_ptr(), row: 1, step: rows.len() }
+        } else {
+            let first = a.data.as_ptr().wrapping_add(rows.start * a.row_stride + steps.start * a.column_stride);
+            Self { first, row: a.row_stride, step: a.column_stride }
         }
     }
 }
@@ -183,12 +171,14 @@ fn pack_downs<L: Lanes>(plan: &Plan<'_>, mut out: &mut [f32]) {
     }
 }
 
-/// Packs a tile of `a` and, for each branch, the same rows of its middle.
+/// Packs a tile of `a`, where it is to be packed, and, for each branch, the same rows of its middle.
 #[inline(always)]
 fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: usize, out: &mut [f32]) {
     let rows = plan.rows(tile);
-    for (steps, at) in plan.blocks::<L>() {
-        pack::tile::<L>(a, rows.clone(), steps, &mut out[at..]);
+    if plan.packs {
+        for (steps, at) in plan.blocks::<L>() {
+            pack::tile::<L>(a, rows.clone(), steps, &mut out[at..]);
+        }
     }
     for rank in plan.parts.iter().filter_map(|part| part.rank.as_ref()) {
         // SAFETY: `products` checked that the middle holds every row, and each tile belongs to one task.
@@ -202,13 +192,15 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
                 downs = rest;
                 for (steps, at) in plan.blocks::<L>() {
                     let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
-                    // SAFETY: tile and panel were packed for these sizes; `middle` holds the columns of each row.
+                    let a = TileOfLeft::new(plan, a, out, tile, (&steps, at));
+                    // SAFETY: `products` checked that `a` holds the tile, or it was packed for these sizes, as the panel
+                    // was; `middle` holds the columns of each row.
                     unsafe {
                         let operands = tile::Operands {
                             depth: steps.len(),
-                            a: out[at..][..rows.len() * steps.len()].as_ptr(),
-                            a_row: 1,
-                            a_step: rows.len(),
+                            a: a.first,
+                            a_row: a.row,
+                            a_step: a.step,
                             b: panel[steps.start * lanes..steps.end * lanes].as_ptr(),
                             b_stride: lanes,
                             c: middle[columns.start..].as_mut_ptr(),
@@ -226,7 +218,7 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
 
 /// One task: some tiles against some panels.
 #[inline(always)]
-fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles: Range<usize>) {
+fn group<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], panels: Range<usize>, tiles: Range<usize>) {
     let panels = &plan.panels[panels];
     let panel_len = plan.block.max(1) * 2 * L::WIDTH;
     let in_place = tiles.len() <= plan::TILES_IN_PLACE && panels.iter().all(|panel| plan.lies_in_order(panel));
@@ -256,11 +248,8 @@ fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles:
         let last = steps.end == plan.depth;
         for tile in tiles.clone() {
             let rows = plan.rows(tile);
-            let a = left.tile(plan, tile, &steps, at);
-            let middles = match left {
-                Left::Packed(packed) => &packed[tile * plan.tile_len..][..plan.tile_len],
-                Left::InPlace(_) => &[],
-            };
+            let packed = &packed[tile * plan.tile_len..][..plan.tile_len];
+            let a = TileOfLeft::new(plan, a, packed, tile, (&steps, at));
             // A share of the next packed tile is asked for with each panel.
             let next = a.first.wrapping_add(plan.tile_len);
             let share = (rows.len() * steps.len()).div_ceil(panels.len());
@@ -303,7 +292,7 @@ fn group<L: Lanes>(plan: &Plan<'_>, left: Left<'_>, panels: Range<usize>, tiles:
                     tile::multiply::<L>(rows.len(), panel.columns.len(), operands);
                     if last && part.adds() {
                         let up = ups.get(slot * up_len..(slot + 1) * up_len).unwrap_or_default();
-                        finish::<L>(part, panel, rows.clone(), middles, up, operands);
+                        finish::<L>(part, panel, rows.clone(), packed, up, operands);
                     }
                 }
             }

@@ -14,9 +14,6 @@ const GROUP_VALUES: usize = 1 << 16;
 const SERIAL_WORK: usize = 1 << 16;
 /// With at most this many tiles of rows, a panel that lies in order is read in place: packing it would cost more.
 pub(super) const TILES_IN_PLACE: usize = 1;
-
-/// With at most this many panels, `a` is read where it lies: packing it would cost more.
-const PANELS_IN_PLACE: usize = 4;
 /// Packing `a` below this many values is not worth another thread.
 pub(super) const SERIAL_PACKING: usize = 1 << 14;
 
@@ -83,7 +80,7 @@ pub(super) struct Plan<'a> {
     pub(super) block: usize,
     /// Whether tiles of `a` are packed.
     pub(super) packs: bool,
-    /// Values that a packed tile takes: all its blocks, then the middles.
+    /// Values that a packed tile takes: all its blocks, where they are packed, then the middles.
     pub(super) tile_len: usize,
     /// The highest rank of a branch.
     pub(super) most_rank: usize,
@@ -100,8 +97,10 @@ impl<'a> Plan<'a> {
         let tiles = i.div_ceil(L::TILE_ROWS);
         let tile_rows = i.div_ceil(tiles);
         let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(TILE_VALUES / L::TILE_ROWS)) };
+        // Where rows displace one another in a cache, reading them where they lie costs more than packing them.
+        let packs = a.collides();
         // Every block is packed with room for a vector after it.
-        let mut tile_len = depth * tile_rows + depth.div_ceil(block.max(1)).max(1) * L::WIDTH;
+        let mut tile_len = if packs { depth * tile_rows + depth.div_ceil(block.max(1)).max(1) * L::WIDTH } else { 0 };
         let (mut parts, mut panels, mut most_rank) = (Vec::with_capacity(outputs.len()), Vec::new(), 0);
         for Output { j, b, c, bias, branch, plus } in outputs {
             let lanes = if j <= L::WIDTH { L::WIDTH } else { 2 * L::WIDTH };
@@ -114,10 +113,9 @@ impl<'a> Plan<'a> {
                 most_rank = rank.max(most_rank);
                 Rank { scale, rank, down, middle: Shared::new(middle), up, at }
             });
-            parts.push(Part { j, lanes, b, c: Shared(c.as_mut_ptr().cast()), bias, rank, plus });
+            parts.push(Part { j, lanes, b, c: Shared::unwritten(c), bias, rank, plus });
         }
         let ranks = parts.iter().filter_map(|part| part.rank.as_ref()).filter(|rank| rank.down.is_some());
-        let packs = panels.len() > PANELS_IN_PLACE || most_rank > 0 || a.collides();
         let downs_len = ranks.flat_map(Rank::panels::<L>).map(|columns| depth * Rank::lanes::<L>(&columns)).sum();
         let columns: usize = parts.iter().map(|part: &Part<'_>| part.j).sum();
         let threads = if i * columns * depth <= SERIAL_WORK { 1 } else { rayon::current_num_threads() };

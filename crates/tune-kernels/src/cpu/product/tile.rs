@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::lanes::{Lanes, prefetch};
+use crate::lanes::{LINE, Lanes, prefetch};
 
 /// Most rows that any level's tile has.
 pub(in crate::cpu) const MOST_ROWS: usize = 12;
@@ -106,8 +106,10 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(operands: Oper
     }
     for p in 0..depth {
         let mut row = [L::splat(0.0); VECTORS];
-        prefetch(b.wrapping_add((p + STEPS_AHEAD) * b_stride));
         for (v, row) in row.iter_mut().enumerate() {
+            if v * L::WIDTH % LINE == 0 {
+                prefetch(b.wrapping_add((p + STEPS_AHEAD) * b_stride + v * L::WIDTH));
+            }
             // SAFETY: promised by the caller.
             *row = unsafe { L::load(b.add(p * b_stride + v * L::WIDTH)) };
         }
