@@ -23,3 +23,4 @@ mod screens;
 mod sources;
 mod tamper_table;
 mod tampering;
+mod unshareable;

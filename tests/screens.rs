@@ -27,8 +27,8 @@ fn settings() -> insta::Settings {
 fn help() {
     let world = World::new();
     for name in [
-        "", "run", "plan", "bench", "lock", "data", "verify", "diff", "attest", "audit", "publish", "export", "key",
-        "doctor", "schema",
+        "", "run", "plan", "bench", "lock", "data", "verify", "reveal", "diff", "attest", "audit", "publish", "export",
+        "key", "doctor", "schema",
     ] {
         let arguments: Vec<&str> = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
         let outcome = world.tune(&arguments);

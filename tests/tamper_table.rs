@@ -54,7 +54,7 @@ fn change_step(run: &Path, key: &str, value: f32, change: impl FnOnce(&mut Chain
 }
 
 /// A checkpoint with another state and its root everywhere; the last one's weights become the result.
-fn change_checkpoint(run: &Path, step: u64, change: impl FnOnce(&mut State)) {
+pub(crate) fn change_checkpoint(run: &Path, step: u64, change: impl FnOnce(&mut State)) {
     let folder = run.join(format!("checkpoints/step-{step:06}"));
     let config = fs::read(folder.join("adapter_config.json")).expect("a file");
     let side = SideFiles::from([("adapter_config.json".to_owned(), config)]);
@@ -80,7 +80,7 @@ fn change_checkpoint(run: &Path, step: u64, change: impl FnOnce(&mut State)) {
 }
 
 /// The first value of the first tensor becomes another number.
-fn nudge(tensors: &mut tune_model::HostTensors) {
+pub(crate) fn nudge(tensors: &mut tune_model::HostTensors) {
     let (_, values) = tensors.values_mut().next().expect("a tensor");
     values[0] += 0.25;
 }

@@ -76,6 +76,7 @@ fn every_bit_of_the_manifest_counts() {
             sample: tune_verify::SampleSize::Segments(1),
             seed: Some(1),
             publisher: None,
+            revealed: Vec::new(),
             job: tune_train::JobOptions::default(),
         };
         let verdict = tune_verify::verify::<burn_flex::Flex>(

@@ -27,6 +27,8 @@ pub struct Example {
 /// A held-out example to be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvalExample {
+    /// The name of its source.
+    pub source: String,
     /// What the model is given.
     pub prompt_ids: Vec<u32>,
     /// The same as text.
@@ -96,7 +98,8 @@ impl<'a> ExampleBuilder<'a> {
         };
         let mut prompt_ids: Vec<u32> = leading.into_iter().collect();
         prompt_ids.extend(self.tokenizer.ids(&prompt_text)?);
-        Ok(Some(EvalExample { prompt_ids, prompt_text, reference_text: self.tokenizer.decode(&answer)? }))
+        let (source, reference_text) = (self.dataset.name.clone(), self.tokenizer.decode(&answer)?);
+        Ok(Some(EvalExample { source, prompt_ids, prompt_text, reference_text }))
     }
 
     fn content(&self, row: &SourceRow) -> Result<Content, DataError> {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use tune_schema::commitment::StreamKey;
 use tune_schema::{Digest, Hasher};
 
 use crate::store::{TokenStore, le_bytes};
@@ -158,52 +159,57 @@ pub fn pack(order: impl ExactSizeIterator<Item = (u32, usize)>, limit: usize, pa
 
 /// Head of the hash chain over rows: `h₀` is the digest of `tune-stream/1`, then `h = sha256(h ‖ row)`, where a row is its
 /// length and then ids, labels, positions and segments, each number as four little-endian bytes.
+///
+/// With a key, `h₀` is the digest of `tune-stream-salted/1`, and `h = sha256(h ‖ salt ‖ row)` with [`StreamKey::salt`]: heads
+/// are public, and between two of them a row could be guessed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamHead(Digest);
-
-impl Default for StreamHead {
-    fn default() -> Self {
-        Self::new()
-    }
+pub struct StreamHead {
+    digest: Digest,
+    key: Option<StreamKey>,
 }
 
 impl StreamHead {
     /// Before the first row.
     #[must_use]
-    pub fn new() -> Self {
-        Self(Digest::of(b"tune-stream/1"))
+    pub fn new(key: Option<StreamKey>) -> Self {
+        let start: &[u8] = if key.is_some() { b"tune-stream-salted/1" } else { b"tune-stream/1" };
+        Self { digest: Digest::of(start), key }
     }
 
-    /// After rows that came to `digest`.
+    /// After rows that came to `digest`, with the same key.
     #[must_use]
-    pub fn from_digest(digest: Digest) -> Self {
-        Self(digest)
+    pub fn at(&self, digest: Digest) -> Self {
+        Self { digest, ..*self }
     }
 
     /// Takes in the next row.
     #[expect(clippy::cast_possible_truncation, reason = "a row is shorter than 2^32 tokens")]
     pub fn push(&mut self, row: &Row) {
         let mut hasher = Hasher::new();
-        hasher.update(self.0.as_bytes());
+        hasher.update(self.digest.as_bytes());
+        if let Some(key) = &self.key {
+            hasher.update(&key.salt(&self.digest));
+        }
         hasher.update(&(row.input_ids.len() as u32).to_le_bytes());
         hasher.update(&le_bytes(&row.input_ids));
         // The same four bytes as of a number without a sign.
         hasher.update(&le_bytes(&row.labels.iter().map(|label| label.cast_unsigned()).collect::<Vec<_>>()));
         hasher.update(&le_bytes(&row.position_ids));
         hasher.update(&le_bytes(&row.segment_ids));
-        self.0 = hasher.finish();
+        self.digest = hasher.finish();
     }
 
     /// The digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.0
+        self.digest
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tune_schema::commitment::{Secret, Secrets};
 
     use super::*;
 
@@ -214,16 +220,37 @@ mod tests {
         row.push([8, 9], [false, true]);
         assert_eq!(row.labels, [-100, -100, 7, -100, 9]);
         assert_eq!((row.position_ids.clone(), row.segment_ids.clone()), (vec![0, 1, 2, 0, 1], vec![1, 1, 1, 2, 2]));
-        let mut head = StreamHead::new();
+        let mut head = StreamHead::new(None);
         head.push(&row);
         assert_eq!(
             head.digest().to_string(),
             "sha256:5b52de2775f6400878bd99d45a40000f07321a59979344d44039ae88070e6a7c"
         );
-        let mut other = StreamHead::new();
+        let mut other = StreamHead::new(None);
         row.labels[2] = -100;
         other.push(&row);
         assert_ne!(head, other);
+    }
+
+    #[test]
+    fn a_key_salts_every_row() {
+        let key = |byte: u8| {
+            let secrets = Secrets::from([("rows".to_owned(), Secret::from_bytes([byte; 32]))]);
+            StreamHead::new(StreamKey::of(&secrets))
+        };
+        let mut row = Row::default();
+        row.push([5, 6], [true, true]);
+        let after = |mut head: StreamHead| {
+            head.push(&row);
+            head.digest()
+        };
+        // From the same head too, as between two public ones of a chain.
+        let here = Digest::of(b"some head");
+        let heads = [StreamHead::new(None), key(1), key(2)];
+        let digests: Vec<Digest> = heads.iter().map(|head| after(head.at(here))).collect();
+        assert!(digests[0] != digests[1] && digests[1] != digests[2]);
+        assert_eq!(after(key(1)), after(key(1)));
+        assert_ne!(key(1).digest(), StreamHead::new(None).digest());
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tune_schema::commitment::StreamKey;
 use tune_schema::manifest::StreamFacts;
 use tune_schema::recipe::{Dataset, DatasetType, Recipe};
 
@@ -33,6 +34,8 @@ pub struct Prepared {
     pub report: AuditReport,
     /// Digests and counts for the claim.
     pub facts: StreamFacts,
+    /// The stream's head before its first row.
+    pub head: StreamHead,
 }
 
 /// Held-out examples kept as text, even if the recipe asks for fewer answers: for whoever looks at the data.
@@ -45,7 +48,8 @@ struct Sources<'a> {
     tokenizer: &'a Tokenizer,
 }
 
-/// Prepares the data of a recipe: `sources` are its data sets with the files of each.
+/// Prepares the data of a recipe: `sources` are its data sets with the files of each; with a `key` the stream's digests are
+/// salted.
 ///
 /// Memory holds a bit for each line and some bytes for each example, and of texts and tokens a bounded part.
 ///
@@ -56,6 +60,7 @@ pub fn prepare(
     sources: Vec<(Dataset, Vec<PathBuf>)>,
     tokenizer: &Tokenizer,
     vocabulary: usize,
+    key: Option<StreamKey>,
 ) -> Result<Prepared, DataError> {
     let sources = Sources { list: &sources, recipe, tokenizer };
     let mut audit = Audit::new(tokenizer, vocabulary);
@@ -79,8 +84,9 @@ pub fn prepare(
     drop((origins, held_out));
     let train_examples = (store.len() - eval_rows.len()) as u64;
     let train = Stream::new(recipe, store, shares)?;
-    let facts = facts(&train, &eval_rows, train_examples, &report)?;
-    Ok(Prepared { train, eval_rows, eval_examples, report, facts })
+    let head = StreamHead::new(key);
+    let facts = facts(&head, &train, &eval_rows, train_examples, &report)?;
+    Ok(Prepared { train, eval_rows, eval_examples, report, facts, head })
 }
 
 impl Sources<'_> {
@@ -186,12 +192,13 @@ fn label(path: &Path) -> String {
 
 /// Walks the whole stream once.
 fn facts(
+    start: &StreamHead,
     train: &Stream,
     eval_rows: &HeldOut,
     train_examples: u64,
     report: &AuditReport,
 ) -> Result<StreamFacts, DataError> {
-    let mut head = StreamHead::new();
+    let mut head = start.clone();
     let (mut tokens, mut supervised_tokens) = (0, 0);
     for index in 0..train.len() {
         let row = train.row(index)?;
@@ -199,7 +206,7 @@ fn facts(
         supervised_tokens += row.supervised();
         head.push(&row);
     }
-    let mut eval_head = StreamHead::new();
+    let mut eval_head = start.clone();
     for row in eval_rows.rows() {
         eval_head.push(&row?);
     }

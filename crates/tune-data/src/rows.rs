@@ -29,6 +29,14 @@ pub struct Line {
 }
 
 impl Line {
+    /// Its text, or nothing where the line is blank.
+    ///
+    /// # Errors
+    /// A line that is no text.
+    pub fn text(&self) -> Result<Option<&str>, DataError> {
+        text(self.place.line, &self.bytes).map_err(|problem| DataError::Row { place: self.place.clone(), problem })
+    }
+
     /// Its row, or nothing where the line is blank.
     ///
     /// # Errors
@@ -84,15 +92,18 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// The columns of a line, or nothing where it is blank.
-fn parse(line: u64, bytes: &[u8]) -> Result<Option<Map<String, Value>>, RowProblem> {
+/// The text of a line, or nothing where it is blank.
+fn text(line: u64, bytes: &[u8]) -> Result<Option<&str>, RowProblem> {
     if line == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(RowProblem::ByteOrderMark);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| RowProblem::NotUtf8 { byte: error.valid_up_to() + 1 })?;
-    if text.trim().is_empty() {
-        return Ok(None);
-    }
+    Ok((!text.trim().is_empty()).then_some(text))
+}
+
+/// The columns of a line, or nothing where it is blank.
+fn parse(line: u64, bytes: &[u8]) -> Result<Option<Map<String, Value>>, RowProblem> {
+    let Some(text) = text(line, bytes)? else { return Ok(None) };
     match serde_json::from_str(text) {
         Ok(Value::Object(columns)) => Ok(Some(columns)),
         Ok(other) => Err(RowProblem::NotAnObject { found: kind(&other) }),

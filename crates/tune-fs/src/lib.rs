@@ -1,6 +1,6 @@
 //! Files: atomic writes, digests while reading and writing, a content store. The only user of `std::fs` in the workspace.
 //!
-//! - whole files: [`read`], [`read_limited`], [`write_atomic`], [`write_secret`], [`copy`], [`AtomicFile`]
+//! - whole files: [`read`], [`read_limited`], [`write_atomic`], [`write_secret`], [`write_atomic_secret`], [`copy`], [`AtomicFile`]
 //! - growing files: [`AppendFile`]
 //! - folders: [`create_dir_all`], [`create_dir_whole`], [`rename_dir_durable`], [`list_files_recursive`]
 //! - what an interruption leaves: [`incomplete_name`], [`remove_incomplete`]
@@ -29,7 +29,9 @@ pub use incomplete::{incomplete_name, is_incomplete, remove_incomplete};
 pub use lock::FolderLock;
 pub use scratch::ScratchFile;
 pub use store::{ContentStore, cache_dir};
-pub use write::{AppendFile, AtomicFile, copy, create_dir_whole, rename_dir_durable, write_atomic, write_secret};
+pub use write::{
+    AppendFile, AtomicFile, copy, create_dir_whole, rename_dir_durable, write_atomic, write_atomic_secret, write_secret,
+};
 
 /// Opens a file for reading.
 ///
@@ -206,6 +208,17 @@ pub fn list_folder(folder: &Path) -> Result<Vec<String>, FsError> {
     }
     found.sort();
     Ok(found)
+}
+
+/// A path without links, as far as it is there.
+#[must_use]
+pub fn real(path: &Path) -> PathBuf {
+    let absolute = normalised(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let there = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match there {
+        Some((above, found)) => found.join(absolute.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => absolute,
+    }
 }
 
 /// `a/../b` as `b`, without asking the file system.

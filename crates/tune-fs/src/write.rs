@@ -30,14 +30,21 @@ impl AtomicFile {
     /// # Errors
     /// A folder that cannot be written, or something at `path` that a file cannot take the place of, as a device.
     pub fn create(path: &Path) -> Result<Self, FsError> {
+        Self::with_mode(path, 0o666)
+    }
+
+    /// A file with these permissions, less what the user's umask takes away.
+    fn with_mode(path: &Path, mode: u32) -> Result<Self, FsError> {
         if crate::exists(path) && !crate::is_file(path) {
             return Err(FsError::Unexpected { path: path.to_owned(), what: "not a file, and is left as it is" });
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(crate::incomplete::PREFIX).suffix(crate::incomplete::SUFFIX);
-        // A temporary file is readable by its owner only; a result is readable by whom the user's umask allows.
+        // Without this, a temporary file is readable by its owner only.
         #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+        #[cfg(not(unix))]
+        let _ = mode;
         let file = builder.tempfile_in(parent(path));
         let file = file.context("create a file beside", path)?;
         Ok(Self { path: path.to_owned(), file, hasher: Hasher::new(), size: 0 })
@@ -120,6 +127,16 @@ impl Write for AtomicFile {
 /// A file that cannot be written.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     let mut file = AtomicFile::create(path)?;
+    file.write(bytes)?;
+    file.commit().map(|_| ())
+}
+
+/// Writes a whole file as [`write_atomic`] does, and where the system has such a thing only its owner may read it.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_atomic_secret(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    let mut file = AtomicFile::with_mode(path, 0o600)?;
     file.write(bytes)?;
     file.commit().map(|_| ())
 }
@@ -242,6 +259,19 @@ mod tests {
         assert_eq!(file.commit().unwrap(), (Digest::of(b"abc"), 3));
         assert_eq!(crate::digest_file(&path).unwrap(), (Digest::of(b"abc"), 3));
         assert_eq!(crate::list_files_recursive(folder.path()).unwrap(), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_that_is_replaced_stays_its_owners() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        for bytes in [b"one", b"two"] {
+            write_atomic_secret(&path, bytes).unwrap();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(crate::read(&path).unwrap(), bytes);
+        }
     }
 
     #[test]

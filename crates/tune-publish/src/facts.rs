@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use tune_schema::commitment::Commitment;
 use tune_schema::environment::Environment;
 use tune_schema::lock::{Lock, LockedFile, LockedSource};
 use tune_schema::manifest::{Claim, Manifest, PUBLISHED_RUN};
@@ -84,9 +85,12 @@ impl Source {
         texts.into_iter().flatten().find_map(|text| identifier::hub_id(text, kind))
     }
 
-    /// A digest over its files: that of the one file, or over the list of them.
+    /// A digest over its files: that of the one file, or over the list of them; of a commitment, its root.
     #[must_use]
     pub fn digest(&self) -> Digest {
+        if let Some(commitment) = self.commitment() {
+            return commitment.root;
+        }
         match self.locked.files.as_slice() {
             [file] => file.sha256,
             files => {
@@ -96,10 +100,16 @@ impl Source {
         }
     }
 
-    /// Its size in bytes.
+    /// What stands for its rows, where it may not be shared.
     #[must_use]
-    pub fn size(&self) -> u64 {
-        self.locked.files.iter().map(|file| file.size).sum()
+    pub fn commitment(&self) -> Option<&Commitment> {
+        self.locked.commitment.as_ref()
+    }
+
+    /// Its size in bytes, where the claim has it.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.commitment().is_none().then(|| self.locked.files.iter().map(|file| file.size).sum())
     }
 }
 
@@ -209,6 +219,12 @@ impl Facts {
     #[must_use]
     pub fn is_chat(&self) -> bool {
         self.recipe.datasets.iter().any(|dataset| dataset.kind == DatasetType::ChatTemplate)
+    }
+
+    /// Whether some source stands in the claim by a commitment to its rows.
+    #[must_use]
+    pub fn withholds_rows(&self) -> bool {
+        self.data.iter().any(|source| source.commitment().is_some())
     }
 
     /// The arithmetic's name.

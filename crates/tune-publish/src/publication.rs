@@ -75,20 +75,10 @@ pub fn publish(facts: &Facts, to: &Path, options: &PublishOptions) -> Result<usi
     if tune_fs::exists(to) {
         return Err(PublishError::Exists(to.to_owned()));
     }
-    if real(to).starts_with(real(&facts.folder)) {
+    if tune_fs::real(to).starts_with(tune_fs::real(&facts.folder)) {
         return Err(PublishError::Inside(to.to_owned()));
     }
     tune_fs::create_dir_whole(to, |staging| fill(facts, staging, to, options))
-}
-
-/// A path without links, as far as it is there.
-fn real(path: &Path) -> std::path::PathBuf {
-    let absolute = tune_fs::normalised(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    let there = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    match there {
-        Some((above, found)) => found.join(absolute.strip_prefix(above).unwrap_or(Path::new(""))),
-        None => absolute,
-    }
 }
 
 fn fill(facts: &Facts, staging: &Path, to: &Path, options: &PublishOptions) -> Result<usize, PublishError> {

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
+use crate::hex;
+
 /// A SHA-256 digest. `Display` and serde write `sha256:…`; `FromStr` accepts exactly what `Display` writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -37,7 +39,7 @@ impl Digest {
     /// The 64 hexadecimal digits without the algorithm's name, for formats that want them bare.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&self.0)
     }
 }
 
@@ -57,16 +59,8 @@ impl FromStr for Digest {
     type Err = DigestParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || DigestParseError(text.to_owned());
-        let hex = text.strip_prefix("sha256:").ok_or_else(error)?;
-        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(error());
-        }
-        let mut bytes = [0_u8; 32];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).map_err(|_| error())?;
-        }
-        Ok(Self(bytes))
+        let bytes = text.strip_prefix("sha256:").and_then(hex::decode);
+        bytes.map(Self).ok_or_else(|| DigestParseError(text.to_owned()))
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Environment {
     pub finished_unix_seconds: u64,
     /// Where each source was found, relative to the run folder: helps a later verification on the same machine.
     pub locations: BTreeMap<String, String>,
+    /// Where the secrets of unshareable sources were found, relative to the run folder; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<String>,
 }
 
 impl Environment {

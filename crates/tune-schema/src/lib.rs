@@ -4,6 +4,8 @@
 //!
 //! - [`mod@recipe`]: what a user writes and its complete, validated form
 //! - [`lock`]: the digests of all sources, `datasets.lock`
+//! - [`commitment`]: what stands for the rows of a source that may not be shared; [`merkle`]: the tree under it
+//! - [`reveal`]: chosen rows of such a source, with their proofs
 //! - [`manifest`]: `manifest.json`, the claim and its environment
 //! - [`mod@environment`]: `environment.json`, machine and timings
 //! - [`chain`]: `chain.jsonl`, one record a step
@@ -17,13 +19,17 @@
 pub mod adapter_config;
 pub mod canonical;
 pub mod chain;
+pub mod commitment;
 pub mod device;
 pub mod digest;
 pub mod environment;
+mod hex;
 pub mod lock;
 pub mod manifest;
+pub mod merkle;
 pub mod philox;
 pub mod recipe;
+pub mod reveal;
 pub mod seed;
 pub mod text;
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use tune_schema::Digest;
 
+use crate::secrets::FILE_NAME;
+
 /// What happened to which source. [`SourceError::hint`] says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -84,6 +86,68 @@ pub enum SourceError {
         /// That in the recipe.
         asked: String,
     },
+    /// A source in the lock by its digest that may not be shared, or the reverse, where the lock may not change.
+    #[error("source `{name}` stands in `{lock}` by {}, and its class in the recipe asks for {}", form(*committed), form(!*committed))]
+    OtherForm {
+        /// The source.
+        name: String,
+        /// The lock.
+        lock: PathBuf,
+        /// Whether the lock has a commitment.
+        committed: bool,
+    },
+    /// A commitment that nothing can be compared with.
+    #[error("source `{name}`: the secret of its commitment {root} is not here")]
+    NoSecret {
+        /// The source.
+        name: String,
+        /// The root.
+        root: Digest,
+    },
+    /// A file that should hold secrets.
+    #[error("`{path}` is no file of secrets: {problem}")]
+    Secrets {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No secret can be made.
+    #[error("the system gives no random bytes: {0}")]
+    NoRandomness(String),
+    /// An unshareable source at an address.
+    #[error("source `{name}` is unshareable, and `{uri}` is an address that a lock would publish")]
+    NotLocal {
+        /// The source.
+        name: String,
+        /// Where it is.
+        uri: String,
+    },
+    /// An unshareable source with a digest in the recipe.
+    #[error("source `{name}` is unshareable, and the recipe's `sha256` would publish the digest of its file")]
+    PinnedUnshareable {
+        /// The source.
+        name: String,
+    },
+    /// A source of which no single rows can be shown.
+    #[error("source `{name}` stands in the claim by its digest: there is no commitment to single rows")]
+    NotCommitted {
+        /// The source.
+        name: String,
+    },
+    /// A number beyond the rows.
+    #[error("source `{name}` has no row {row}: it has the rows 1 to {rows}")]
+    NoSuchRow {
+        /// The source.
+        name: String,
+        /// The number that was asked for.
+        row: u64,
+        /// How many rows there are.
+        rows: u64,
+    },
+    /// A row that cannot be read.
+    #[error(transparent)]
+    Rows(#[from] tune_data::DataError),
     /// A lock that cannot be read.
     #[error(transparent)]
     Lock(#[from] tune_schema::lock::LockError),
@@ -137,6 +201,11 @@ pub enum SourceError {
     },
 }
 
+/// How a source stands in a lock.
+fn form(committed: bool) -> &'static str {
+    if committed { "a commitment to its rows" } else { "the digest of its file" }
+}
+
 impl SourceError {
     /// What to do next, where there is something to do.
     #[must_use]
@@ -150,6 +219,17 @@ impl SourceError {
             Self::Differs { .. } => "if the change is wanted, `tune lock RECIPE` accepts it; otherwise bring the locked file back".to_owned(),
             Self::Pinned { .. } => "bring the pinned file back, or change `sha256` in the recipe".to_owned(),
             Self::NotLocked { .. } => "`tune lock RECIPE` adds it".to_owned(),
+            Self::OtherForm { .. } => "`tune lock RECIPE` changes it".to_owned(),
+            Self::NoSecret { .. } => format!(
+                "get `{FILE_NAME}` from whoever locked it; `--secrets FILE` names one for a run; `tune lock RECIPE` makes a new commitment"
+            ),
+            Self::Secrets { .. } => "bring back a copy: without it, runs on unshareable data cannot be verified".to_owned(),
+            Self::NoRandomness(_) => return None,
+            Self::NotLocal { .. } => "fetch it, and name the file".to_owned(),
+            Self::PinnedUnshareable { .. } => "leave `sha256` out: the lock holds the rows to a commitment".to_owned(),
+            Self::NotCommitted { .. } => "only sources of class `unshareable` have one".to_owned(),
+            Self::NoSuchRow { .. } => "rows are the lines that are not blank".to_owned(),
+            Self::Rows(error) => return error.hint(),
             Self::Lock(error) => return error.hint(),
             Self::Offline { .. } => "run `tune lock RECIPE` once with the network".to_owned(),
             Self::Moved { .. } => "`tune lock RECIPE` accepts the new address".to_owned(),
@@ -164,14 +244,16 @@ impl SourceError {
     /// Whether something outside the recipe and its lock is at fault: a disk, a network, a missing tool.
     #[must_use]
     pub fn is_outside(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Rows(error) => error.is_outside(),
             Self::Fs(tune_fs::FsError::Io { .. })
-                | Self::Offline { .. }
-                | Self::Fetch { .. }
-                | Self::NoPip { .. }
-                | Self::Pip { .. }
-        )
+            | Self::Offline { .. }
+            | Self::Fetch { .. }
+            | Self::NoPip { .. }
+            | Self::Pip { .. }
+            | Self::NoRandomness(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether a source was found and is not what it should be.

@@ -3,12 +3,14 @@
 //! - [`uri`]: the forms in which a recipe names a source
 //! - [`lock_file`]: `datasets.lock`: where it lies, when it may change
 //! - [`resolve`]: one source: found, fetched where needed, every byte compared with the lock
+//! - [`commit`]: what stands for the rows of an unshareable source; [`secrets`]: what that is made with
 //! - [`fetch`]: `https:`; [`pip`]: `pip:`
 //! - [`hub`]: the Hugging Face hub: repositories fetched whole, published folders sent
 //!
 //! This is the only crate that uses the network: for a source that the cache does not hold, and for the hub where a
 //! command names it.
 
+pub mod commit;
 mod error;
 pub mod fetch;
 pub mod hub;
@@ -16,6 +18,7 @@ mod local;
 pub mod lock_file;
 pub mod pip;
 mod resolve;
+pub mod secrets;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use tune_schema::Digest;
+use tune_schema::commitment::Secret;
 use tune_schema::lock::{LOCK_VERSION, Lock, LockedSource};
 
 use crate::SourceError;
+use crate::secrets::SecretsFile;
 
 /// A lock with the place it came from.
 #[derive(Debug, Clone)]
@@ -12,6 +15,7 @@ pub struct LockFile {
     path: Option<PathBuf>,
     lock: Lock,
     saved: Lock,
+    secrets: SecretsFile,
 }
 
 /// The file's name.
@@ -30,16 +34,21 @@ impl LockFile {
         let found = trusted.map(|folder| folder.join(FILE_NAME)).find(|path| tune_fs::exists(path));
         let Some(path) = found else {
             let empty = Lock { version: LOCK_VERSION, sources: Vec::new() };
-            return Ok(Self { path: Some(absolute.join(FILE_NAME)), lock: empty.clone(), saved: empty });
+            let secrets = SecretsFile::default();
+            return Ok(Self { path: Some(absolute.join(FILE_NAME)), lock: empty.clone(), saved: empty, secrets });
         };
         let lock = Lock::parse(&path.to_string_lossy(), &tune_fs::read_to_string(&path)?)?;
-        Ok(Self { path: Some(path), lock: lock.clone(), saved: lock })
+        let secrets = Some(SecretsFile::beside(&path)).filter(|secrets| tune_fs::exists(secrets));
+        let secrets = read_secrets(&lock, secrets.as_deref())?;
+        Ok(Self { path: Some(path), lock: lock.clone(), saved: lock, secrets })
     }
 
-    /// A lock that is in no file: that of a run to be verified.
-    #[must_use]
-    pub fn detached(lock: Lock) -> Self {
-        Self { path: None, saved: lock.clone(), lock }
+    /// A lock that is in no file: that of a run to be verified. The file of secrets is read where the lock needs one.
+    ///
+    /// # Errors
+    /// A file of secrets that cannot be read.
+    pub fn detached(lock: Lock, secrets: Option<&Path>) -> Result<Self, SourceError> {
+        Ok(Self { path: None, saved: lock.clone(), secrets: read_secrets(&lock, secrets)?, lock })
     }
 
     /// Where the lock is, or will be.
@@ -67,14 +76,31 @@ impl LockFile {
         self.lock.sources.sort_by(|a, b| a.name.cmp(&b.name));
     }
 
-    /// Writes the lock where it changed. Says whether it did.
+    /// The secrets of its commitments.
+    #[must_use]
+    pub fn secrets(&self) -> &SecretsFile {
+        &self.secrets
+    }
+
+    /// Adds the secret of a new commitment.
+    pub(crate) fn add_secret(&mut self, name: &str, root: Digest, secret: Secret) {
+        self.secrets.add(name, root, secret);
+    }
+
+    /// Writes the lock where it changed, and before it new secrets to the file beside it. Says whether it did.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&mut self) -> Result<bool, SourceError> {
         let Some(path) = self.path.as_ref().filter(|_| self.lock != self.saved) else { return Ok(false) };
+        self.secrets.save(&SecretsFile::beside(path))?;
         tune_fs::write_atomic(path, self.lock.to_yaml().as_bytes())?;
         self.saved = self.lock.clone();
         Ok(true)
     }
+}
+
+fn read_secrets(lock: &Lock, path: Option<&Path>) -> Result<SecretsFile, SourceError> {
+    let needed = lock.sources.iter().any(|source| source.commitment.is_some());
+    path.filter(|_| needed).map_or_else(|| Ok(SecretsFile::default()), SecretsFile::read)
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use tune_fs::ContentStore;
 use tune_schema::Digest;
+use tune_schema::commitment::{Commitment, Secret};
 use tune_schema::lock::{LOCK_VERSION, Lock, LockedFile, LockedSource};
 use tune_schema::recipe::DataClass;
 
 use crate::uri::SourceUri;
-use crate::{LockFile, SourceError, fetch, local, pip};
+use crate::{LockFile, SourceError, commit, fetch, local, pip};
 
 /// How the lock is treated, with the meanings of cargo's flags.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Options {
     pub update: bool,
     /// Where fetched files are kept.
     pub store: ContentStore,
+    /// The file of secrets for a lock that lies in no file; that of any other lies beside it.
+    pub secrets: Option<PathBuf>,
     /// Largest file that is fetched.
     pub size_limit: u64,
 }
@@ -46,6 +49,7 @@ impl Default for Options {
             offline: false,
             update: false,
             store: ContentStore::new(tune_fs::cache_dir()),
+            secrets: None,
             size_limit: 64 << 30,
         }
     }
@@ -107,6 +111,8 @@ pub struct ResolvedSource {
     pub files: BTreeMap<String, PathBuf>,
     /// The file or folder that was found.
     pub root: PathBuf,
+    /// The secret of its commitment, where it has one.
+    pub secret: Option<Secret>,
 }
 
 /// What is going on, for a person.
@@ -127,13 +133,14 @@ impl fmt::Display for Event {
     }
 }
 
-/// Finds a data source of somebody's run, at `place` where it is given and else under its own address, and holds its bytes to
+/// Finds a source of somebody's run, at `place` where it is given and else under its own address, and holds its bytes to
 /// its entry of the run's lock.
 ///
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_locked(
     locked: &LockedSource,
+    kind: SourceKind,
     place: Option<&Path>,
     options: &Options,
 ) -> Result<ResolvedSource, SourceError> {
@@ -144,10 +151,11 @@ pub fn resolve_locked(
         sha256: None,
         licence: locked.licence.clone(),
         class: locked.class,
-        kind: SourceKind::Dataset,
+        kind,
     };
     let lock = Lock { version: LOCK_VERSION, sources: vec![locked.clone()] };
-    resolve(&request, &mut LockFile::detached(lock), options, &mut |_| {})
+    let mut lock = LockFile::detached(lock, options.secrets.as_deref())?;
+    resolve(&request, &mut lock, options, &mut |_| {})
 }
 
 /// Finds a source, reads all its bytes and holds them to the lock.
@@ -166,6 +174,10 @@ pub fn resolve(
     }
     let uri = SourceUri::parse(&request.location)?;
     let is_local = matches!(uri, SourceUri::Local(_));
+    let committed = is_committed(request, locked.as_ref(), lock, options)?;
+    if committed && !is_local {
+        return Err(SourceError::NotLocal { name: request.name.clone(), uri: request.location.clone() });
+    }
     let found = match uri {
         SourceUri::Local(path) => from_local(request, &request.base_dir.join(path), lock.folder(), observer)?,
         remote => {
@@ -179,23 +191,38 @@ pub fn resolve(
             from_remote(request, &remote, locked.as_ref().filter(|locked| same_place(locked)), options, observer)?
         }
     };
-    if let (Some(pinned), [file]) = (request.sha256, found.entry.files.as_slice())
-        && file.sha256 != pinned
-    {
-        return Err(SourceError::Pinned { name: request.name.clone(), pinned, found: file.sha256 });
+    if let (Some(pinned), [file]) = (request.sha256, found.entry.files.as_slice()) {
+        if committed {
+            return Err(SourceError::PinnedUnshareable { name: request.name.clone() });
+        }
+        if file.sha256 != pinned {
+            return Err(SourceError::Pinned { name: request.name.clone(), pinned, found: file.sha256 });
+        }
     }
-    let entry = match locked {
-        Some(locked) if !options.accepts_changes() => {
-            compare(&locked, &found.entry)?;
-            // Bytes may not change; licence and class are what the recipe says, which is what a claim holds.
-            if is_local || options.mode != LockMode::Normal {
-                LockedSource { licence: found.entry.licence, class: found.entry.class, ..locked }
-            } else {
-                found.entry
-            }
+    let held = locked.as_ref().filter(|_| !options.accepts_changes());
+    let proven = held.map(|held| hold(held, &found, lock)).transpose()?.flatten();
+    let known = locked.as_ref().and_then(|locked| locked.commitment.as_ref());
+    let commitment = match proven {
+        _ if !committed => None,
+        Some(proven) => Some(proven),
+        None => Some(commit_anew(&request.name, &found.files, known, lock)?),
+    };
+    let mut entry = match held {
+        // Bytes may not change; licence and class are what the recipe says, which is what a claim holds.
+        Some(held) if is_local || options.mode != LockMode::Normal => {
+            let LockedSource { licence, class, files, .. } = found.entry;
+            // One that was committed to until now has no files there.
+            let files = if held.files.is_empty() { files } else { held.files.clone() };
+            LockedSource { licence, class, files, ..held.clone() }
         }
         _ => found.entry,
     };
+    let (commitment, secret) = commitment.unzip();
+    if commitment.is_some() {
+        // Size and digest of a file that could be guessed would be as good as the file.
+        entry.files.clear();
+    }
+    entry.commitment = commitment;
     if options.mode == LockMode::Normal {
         lock.set(entry.clone());
     }
@@ -206,7 +233,57 @@ pub fn resolve(
     {
         files.insert(file.path.clone(), place);
     }
-    Ok(ResolvedSource { name: request.name.clone(), locked: entry, files, root: found.root })
+    Ok(ResolvedSource { name: request.name.clone(), locked: entry, files, root: found.root, secret })
+}
+
+/// Whether a source stands in the lock by a commitment to its rows: as its class says, or, where nothing may change any
+/// more, as it is locked.
+fn is_committed(
+    request: &SourceRequest,
+    locked: Option<&LockedSource>,
+    lock: &LockFile,
+    options: &Options,
+) -> Result<bool, SourceError> {
+    if request.kind == SourceKind::Model {
+        return Ok(false);
+    }
+    let wanted = request.class == Some(DataClass::Unshareable);
+    match locked.map(|locked| locked.commitment.is_some()) {
+        Some(is) if lock.folder().is_none() => Ok(is),
+        Some(is) if options.mode != LockMode::Normal && is != wanted => {
+            Err(SourceError::OtherForm { name: request.name.clone(), lock: lock.path(), committed: is })
+        }
+        _ => Ok(wanted),
+    }
+}
+
+/// Holds what was found to what is locked: digests, or a commitment, which is given back with its secret.
+fn hold(held: &LockedSource, found: &Found, lock: &LockFile) -> Result<Option<(Commitment, Secret)>, SourceError> {
+    match &held.commitment {
+        Some(known) => commit::check(&held.name, &found.files, known, lock).map(|secret| Some((known.clone(), secret))),
+        None => compare(held, &found.entry).map(|()| None),
+    }
+}
+
+/// A commitment under a new secret; the one that is known where it still holds.
+fn commit_anew(
+    name: &str,
+    files: &BTreeMap<String, PathBuf>,
+    known: Option<&Commitment>,
+    lock: &mut LockFile,
+) -> Result<(Commitment, Secret), SourceError> {
+    if let Some(known) = known {
+        match commit::check(name, files, known, lock) {
+            Ok(secret) => return Ok((known.clone(), secret)),
+            // Salts of rows that were shown once must not be those of other rows.
+            Err(SourceError::Differs { .. } | SourceError::NoSecret { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let secret = commit::new_secret()?;
+    let commitment = commit::commit(name, files, &secret)?;
+    lock.add_secret(name, commitment.root, secret);
+    Ok((commitment, secret))
 }
 
 /// A source as it was found: its entry for the lock, its files by that entry's paths.
@@ -288,7 +365,7 @@ fn from_remote(
 
 fn entry(request: &SourceRequest, uri: String, files: Vec<LockedFile>) -> LockedSource {
     let (licence, class) = (request.licence.clone(), request.class);
-    LockedSource { name: request.name.clone(), uri, revision: None, licence, class, files }
+    LockedSource { licence, class, files, ..LockedSource::new(&request.name, uri) }
 }
 
 /// Bytes against the lock; the first file that differs. The name of a single file does not matter.

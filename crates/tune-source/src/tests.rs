@@ -225,7 +225,7 @@ fn the_lock_of_a_run_takes_its_bytes_from_anywhere() {
     place.write("copy", b"x");
     let strict = Options { mode: LockMode::Locked, offline: true, ..options };
     for location in ["copy", "https://example.org/mirror"] {
-        let mut lock = LockFile::detached(Lock { version: 1, sources: vec![locked.clone()] });
+        let mut lock = LockFile::detached(Lock { version: 1, sources: vec![locked.clone()] }, None).unwrap();
         let found = resolve(&place.request(location), &mut lock, &strict, &mut |_| ()).unwrap();
         assert_eq!(found.locked, locked);
         assert!(found.files.contains_key("x"));

@@ -70,6 +70,7 @@ pub fn machine(device: &DeviceFacts) -> Environment {
         total_seconds: 0.0,
         finished_unix_seconds: 0,
         locations: BTreeMap::new(),
+        secrets: None,
     }
 }
 

@@ -119,7 +119,7 @@ fn fill<B: KernelBackend>(
         tune_fs::create_dir_all(&model)?;
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         tune_fs::write_atomic(&model.join("model.safetensors"), &write_safetensors(&merged.to_host()?, &metadata)?)?;
-        for (file, bytes) in model_files(job) {
+        for (file, bytes) in model_files(&job.base) {
             tune_fs::write_atomic(&model.join(file), &bytes)?;
         }
         forms.insert("merged".to_owned(), Form { path: model, adapted: false });

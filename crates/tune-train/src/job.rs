@@ -1,16 +1,18 @@
 //! A recipe with its sources opened and its data prepared: everything a computation is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use tune_data::{Prepared, Tokenizer};
 use tune_model::base::BaseModel;
+use tune_schema::commitment::{Secrets, StreamKey};
 use tune_schema::lock::{Lock, LockedSource};
 use tune_schema::manifest::{BaseModelFacts, ClaimInputs};
 use tune_schema::recipe::{Adapter, DatasetType, Loaded, Recipe, SourceProvenance};
 use tune_schema::seed::streams;
 use tune_schema::{Digest, canonical_digest};
-use tune_source::{LockFile, ResolvedSource, SourceKind, SourceRequest};
+use tune_source::secrets::SecretsFile;
+use tune_source::{LockFile, ResolvedSource, SourceError, SourceKind, SourceRequest, lock_file};
 
 use crate::observer::Observer;
 use crate::{DeviceFacts, TrainError};
@@ -43,6 +45,10 @@ pub struct Job {
     pub sources: Vec<LockedSource>,
     /// Where each source lies.
     pub locations: BTreeMap<String, PathBuf>,
+    /// Secrets of the sources that may not be shared.
+    pub secrets: Secrets,
+    /// The file that has them.
+    pub secrets_file: Option<PathBuf>,
     /// What identifies the computation.
     pub inputs: ClaimInputs,
     /// What computes it.
@@ -53,6 +59,7 @@ pub struct Job {
 struct Opened {
     base: ResolvedSource,
     datasets: Vec<ResolvedSource>,
+    secrets_file: Option<PathBuf>,
 }
 
 impl Job {
@@ -101,7 +108,7 @@ impl Job {
                 dataset.path.clone_from(&source.uri);
             }
         }
-        let mut lock = LockFile::detached(lock);
+        let mut lock = LockFile::detached(lock, options.source.secrets.as_deref())?;
         let opened = open_sources(&recipe, &mut lock, options, &|_| Path::new("."), observer)?;
         Self::assemble(recipe, text, overrides, opened, options, observer)
     }
@@ -114,57 +121,39 @@ impl Job {
         options: &JobOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
-        let base = BaseModel::open(&opened.base.files)?;
-        let parts = &base.tokenizer;
-        let mut tokenizer = Tokenizer::new(
-            &parts.tokenizer_json,
-            parts.tokenizer_config.as_deref(),
-            parts.bos.as_deref(),
-            parts.eos.as_deref(),
-            parts.add_bos,
-            parts.chat_template.as_deref(),
-        )?;
-        if let Some(template) = &recipe.chat_template {
-            tokenizer.set_chat_template(template);
-        }
+        let (base, tokenizer) = open_base(&recipe, &opened.base)?;
         observer.phase("preparing data");
+        let secrets: Secrets =
+            opened.datasets.iter().filter_map(|source| Some((source.name.clone(), source.secret?))).collect();
         let datasets = recipe
             .datasets
             .iter()
             .zip(&opened.datasets)
             .map(|(dataset, source)| (dataset.clone(), source.files.values().cloned().collect::<Vec<_>>()));
-        let prepared = tune_data::prepare(&recipe, datasets.collect(), &tokenizer, base.config.vocab_size)?;
-        observer.phase("hashing the base model");
-        let tensor_root = (!recipe.reinit_weights).then(|| base.tensor_root()).transpose()?;
+        let key = StreamKey::of(&secrets);
+        let prepared = tune_data::prepare(&recipe, datasets.collect(), &tokenizer, base.config.vocab_size, key)?;
         let mut sources: Vec<LockedSource> = opened.datasets.iter().map(|source| source.locked.claimed()).collect();
-        sources.sort_by(|a, b| a.name.cmp(&b.name));
-        sources.dedup();
-        let base_source = opened.base.locked.claimed();
-        let inputs = ClaimInputs {
-            recipe: canonical_digest(&recipe.claimed())?,
-            overrides,
-            base_model: BaseModelFacts {
-                name: recipe.base_model_name.clone(),
-                files: base_source.files.clone(),
-                tensor_root,
-            },
-            tokenizer: tokenizer.digest(),
-            chat_template: chat_template_digest(&recipe, &tokenizer),
-            sources: sources.clone(),
-            numerics: recipe.numerics,
-            seeds: seeds(&recipe),
-            adapted_modules: match recipe.adapter {
-                Adapter::Lora => tune_model::expand_targets(&base.config, &recipe.lora_target_modules)?,
-                Adapter::None => Vec::new(),
-            },
-        };
+        let inputs = inputs(&recipe, overrides, &base, &tokenizer, &opened.base, &sources, observer)?;
         let mut locations: BTreeMap<String, PathBuf> =
             opened.datasets.iter().map(|source| (source.name.clone(), source.root.clone())).collect();
         locations.insert(recipe.base_model_name.clone(), opened.base.root.clone());
-        sources.push(base_source);
-        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        sources.push(opened.base.locked.claimed());
+        let sources = by_name(&sources);
         let device = options.device.clone();
-        let mut job = Self { recipe, recipe_text, base, tokenizer, prepared, sources, locations, inputs, device };
+        let secrets_file = opened.secrets_file.filter(|_| !secrets.is_empty());
+        let mut job = Self {
+            recipe,
+            recipe_text,
+            base,
+            tokenizer,
+            prepared,
+            sources,
+            locations,
+            secrets,
+            secrets_file,
+            inputs,
+            device,
+        };
         crate::memory::fit(&mut job)?;
         Ok(job)
     }
@@ -176,6 +165,113 @@ impl Job {
     pub fn inputs_digest(&self) -> Result<Digest, TrainError> {
         Ok(canonical_digest(&self.inputs)?)
     }
+}
+
+/// The base model with its tokenizer.
+fn open_base(recipe: &Recipe, source: &ResolvedSource) -> Result<(BaseModel, Tokenizer), TrainError> {
+    let base = BaseModel::open(&source.files)?;
+    let parts = &base.tokenizer;
+    let mut tokenizer = Tokenizer::new(
+        &parts.tokenizer_json,
+        parts.tokenizer_config.as_deref(),
+        parts.bos.as_deref(),
+        parts.eos.as_deref(),
+        parts.add_bos,
+        parts.chat_template.as_deref(),
+    )?;
+    if let Some(template) = &recipe.chat_template {
+        tokenizer.set_chat_template(template);
+    }
+    Ok((base, tokenizer))
+}
+
+/// Sources by name, each once.
+fn by_name(sources: &[LockedSource]) -> Vec<LockedSource> {
+    let mut sources = sources.to_vec();
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    sources.dedup();
+    sources
+}
+
+/// What identifies the computation; of the data sources only what the lock says.
+fn inputs(
+    recipe: &Recipe,
+    overrides: BTreeMap<String, String>,
+    base: &BaseModel,
+    tokenizer: &Tokenizer,
+    base_source: &ResolvedSource,
+    sources: &[LockedSource],
+    observer: &mut dyn Observer,
+) -> Result<ClaimInputs, TrainError> {
+    observer.phase("hashing the base model");
+    let tensor_root = (!recipe.reinit_weights).then(|| base.tensor_root()).transpose()?;
+    let files = base_source.locked.claimed().files;
+    Ok(ClaimInputs {
+        recipe: canonical_digest(&recipe.claimed())?,
+        overrides,
+        base_model: BaseModelFacts { name: recipe.base_model_name.clone(), files, tensor_root },
+        tokenizer: tokenizer.digest(),
+        chat_template: chat_template_digest(recipe, tokenizer),
+        sources: by_name(sources),
+        numerics: recipe.numerics,
+        seeds: seeds(recipe),
+        adapted_modules: match recipe.adapter {
+            Adapter::Lora => tune_model::expand_targets(&base.config, &recipe.lora_target_modules)?,
+            Adapter::None => Vec::new(),
+        },
+    })
+}
+
+/// What remains of a run's computation where the rows of some sources are not at hand: everything but the rows.
+#[derive(Debug)]
+pub struct WithoutRows {
+    /// The resolved recipe.
+    pub recipe: Recipe,
+    /// The base model's files.
+    pub base: BaseModel,
+    /// What identifies the computation; of sources that are not at hand, as the run's lock has them.
+    pub inputs: ClaimInputs,
+    /// Data sources that were read and are what is locked.
+    pub read: BTreeSet<String>,
+    /// Those whose rows are not at hand.
+    pub withheld: BTreeSet<String>,
+}
+
+/// Opens what there is of a run: as [`Job::reopen`], without the sources in `withheld`, of which its lock is believed.
+///
+/// # Errors
+/// Other sources that cannot be had or are not what the lock says.
+pub fn reopen_without(
+    withheld: BTreeSet<String>,
+    recipe: Recipe,
+    overrides: BTreeMap<String, String>,
+    lock: &Lock,
+    options: &JobOptions,
+    observer: &mut dyn Observer,
+) -> Result<WithoutRows, TrainError> {
+    let mut find = |name: &str, kind: SourceKind| {
+        let Some(locked) = lock.sources.iter().find(|source| source.name == name) else {
+            return Err(SourceError::NotLocked { name: name.to_owned(), lock: lock_file::FILE_NAME.into() });
+        };
+        if kind == SourceKind::Dataset && withheld.contains(name) {
+            return Ok((locked.clone(), None));
+        }
+        observer.phase(&tune_source::Event::Checking(name.to_owned()).to_string());
+        let place = options.locations.get(name).map(PathBuf::as_path);
+        let found = tune_source::resolve_locked(locked, kind, place, &options.source)?;
+        Ok((found.locked.claimed(), Some(found)))
+    };
+    let (_, base_source) = find(&recipe.base_model_name, SourceKind::Model)?;
+    let base_source = base_source.expect("only data sources are withheld");
+    let (mut sources, mut read) = (Vec::new(), BTreeSet::new());
+    for dataset in &recipe.datasets {
+        let (locked, found) = find(&dataset.name, SourceKind::Dataset)?;
+        read.extend(found.map(|found| found.name));
+        sources.push(locked);
+    }
+    let (base, tokenizer) = open_base(&recipe, &base_source)?;
+    let inputs = inputs(&recipe, overrides, &base, &tokenizer, &base_source, &sources, observer)?;
+    Ok(WithoutRows { recipe, base, inputs, read, withheld })
 }
 
 /// What [`lock`] did.
@@ -239,7 +335,11 @@ fn open_sources<'a>(
             SourceKind::Dataset,
         )?);
     }
-    Ok(Opened { base, datasets })
+    let secrets_file = match lock.folder() {
+        Some(_) => Some(SecretsFile::beside(&lock.path())),
+        None => options.source.secrets.clone(),
+    };
+    Ok(Opened { base, datasets, secrets_file })
 }
 
 /// Digest of the template's text, where any example is rendered with it.

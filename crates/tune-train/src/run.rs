@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tune_fs::{AppendFile, FolderLock};
 use tune_kernels::KernelBackend;
+use tune_model::base::BaseModel;
 use tune_schema::chain::{ChainRecord, F32Bits};
 use tune_schema::lock::{LOCK_VERSION, Lock};
-use tune_schema::manifest::{Claim, Evaluation, Manifest, StreamFacts, TrainingFacts};
+use tune_schema::manifest::{Claim, ClaimInputs, Evaluation, Manifest, StreamFacts, TrainingFacts};
 use tune_schema::recipe::{Adapter, Recipe};
 use tune_schema::{Digest, to_canonical_json};
 
@@ -100,7 +101,7 @@ pub fn run<B: KernelBackend>(
     observer.scores(false, &before);
     train(job, folder, &mut trainer, &mut chain, &side, observer)?;
     observer.phase("evaluating after training");
-    let after = evaluate(job, &trainer)?;
+    let after = evaluate(job, &trainer, "after")?;
     write_scores(&folder.evaluation("after"), &after)?;
     observer.scores(true, &after);
     let state = trainer.state();
@@ -188,7 +189,7 @@ fn begin<B: KernelBackend>(
     observer.phase("loading the model");
     let mut trainer = Trainer::<B>::new(job, devices)?;
     let initial_root = trainer.state().parameter_root();
-    let side = side_files(job);
+    let side = side_files(&job.recipe, &job.base, &job.inputs);
     tune_fs::create_dir_all(&folder.checkpoints())?;
     tune_fs::remove_incomplete(folder.path())?;
     tune_fs::write_atomic(&folder.inputs(), &to_canonical_json(&job.inputs)?)?;
@@ -198,7 +199,7 @@ fn begin<B: KernelBackend>(
     tune_fs::write_atomic(&folder.lock(), sources.to_yaml().as_bytes())?;
     // Of what an earlier start left, only checkpoints that their chain vouches for are taken over; scores are not.
     observer.phase("evaluating before training");
-    let before = evaluate(job, &trainer)?;
+    let before = evaluate(job, &trainer, "before")?;
     write_scores(&folder.evaluation("before"), &before)?;
     let origin = job.inputs_digest()?;
     let mut chain = ChainFile::open(&folder.chain(), origin)?;
@@ -400,11 +401,10 @@ pub fn record_of(
 
 /// Files beside the weights that make them readable by other tools.
 #[must_use]
-pub fn side_files(job: &Job) -> SideFiles {
-    match job.recipe.adapter {
+pub fn side_files(recipe: &Recipe, base: &BaseModel, inputs: &ClaimInputs) -> SideFiles {
+    match recipe.adapter {
         Adapter::Lora => {
-            let recipe = &job.recipe;
-            let suffixes = job.inputs.adapted_modules.iter().filter_map(|module| module.rsplit('.').next());
+            let suffixes = inputs.adapted_modules.iter().filter_map(|module| module.rsplit('.').next());
             let config = tune_schema::adapter_config::AdapterConfig::new(
                 &recipe.base_model_name,
                 None,
@@ -416,16 +416,16 @@ pub fn side_files(job: &Job) -> SideFiles {
             );
             SideFiles::from([("adapter_config.json".to_owned(), config.to_json().into_bytes())])
         }
-        Adapter::None => model_files(job),
+        Adapter::None => model_files(base),
     }
 }
 
 /// The files beside the weights of a whole model in Hugging Face layout.
 #[must_use]
-pub fn model_files(job: &Job) -> SideFiles {
-    let tokenizer = &job.base.tokenizer;
+pub fn model_files(base: &BaseModel) -> SideFiles {
+    let tokenizer = &base.tokenizer;
     let mut files = SideFiles::from([
-        ("config.json".to_owned(), job.base.config.to_config_json()),
+        ("config.json".to_owned(), base.config.to_config_json()),
         ("tokenizer.json".to_owned(), tokenizer.tokenizer_json.clone()),
     ]);
     files.extend(tokenizer.tokenizer_config.clone().map(|bytes| ("tokenizer_config.json".to_owned(), bytes)));
@@ -534,6 +534,7 @@ fn write_environment(job: &Job, folder: &RunFolder, clock: &Stopwatch) -> Result
             .iter()
             .map(|(name, path)| (name.clone(), relative(path).to_string_lossy().into_owned()))
             .collect(),
+        secrets: job.secrets_file.as_deref().map(|path| relative(path).to_string_lossy().into_owned()),
         ..machine(&job.device)
     };
     let text = serde_json::to_vec_pretty(&environment)

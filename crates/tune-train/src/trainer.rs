@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tune_data::{HeldOut, Row, Stream};
 use tune_kernels::KernelBackend;
-use tune_model::base::Keep;
+use tune_model::base::{BaseModel, Keep};
 use tune_model::{Batch, LoraSpec, Mode, Model, RowView};
 use tune_schema::Digest;
 use tune_schema::recipe::{Adapter, Recipe};
@@ -83,6 +83,30 @@ pub fn kept_weights(recipe: &Recipe) -> Keep {
     }
 }
 
+/// The model before the first step, which follows from recipe, base model and seed.
+///
+/// # Errors
+/// Weights that cannot be read, or modules that the model does not have.
+pub fn initial_model<B: KernelBackend>(
+    recipe: &Recipe,
+    base: &BaseModel,
+    device: &B::Device,
+) -> Result<Model<B>, TrainError> {
+    let seed = Seed(recipe.seed);
+    let positions = recipe.sequence_len as usize + recipe.eval_max_new_tokens as usize;
+    let mut model = if recipe.reinit_weights {
+        Model::init(base, seed, positions, device)?
+    } else {
+        Model::load(base, positions, kept_weights(recipe), device)?
+    };
+    match lora_spec(recipe) {
+        Some(spec) => model.add_lora(&spec, seed)?,
+        None => model.train_all(),
+    }
+    model.set_gradient_checkpointing(recipe.gradient_checkpointing);
+    Ok(model)
+}
+
 /// Borrows a row of the stream.
 fn view(row: &Row) -> RowView<'_> {
     RowView { ids: &row.input_ids, labels: &row.labels, positions: &row.position_ids, segments: &row.segment_ids }
@@ -97,27 +121,14 @@ impl<B: KernelBackend> Trainer<B> {
     /// # Panics
     /// If there is no device.
     pub fn new(job: &Job, devices: &[B::Device]) -> Result<Self, TrainError> {
-        let model = |device: &B::Device| -> Result<Model<B>, TrainError> {
-            let seed = Seed(job.recipe.seed);
-            let positions = job.recipe.sequence_len as usize + job.recipe.eval_max_new_tokens as usize;
-            let mut model = if job.recipe.reinit_weights {
-                Model::init(&job.base, seed, positions, device)?
-            } else {
-                Model::load(&job.base, positions, kept_weights(&job.recipe), device)?
-            };
-            match lora_spec(&job.recipe) {
-                Some(spec) => model.add_lora(&spec, seed)?,
-                None => model.train_all(),
-            }
-            model.set_gradient_checkpointing(job.recipe.gradient_checkpointing);
-            Ok(model)
-        };
+        let model = |device: &B::Device| initial_model(&job.recipe, &job.base, device);
         let (first, others) = devices.split_first().expect("a device");
         let trainer = Self::with_model(model(first)?, job.recipe.clone(), job.prepared.train.steps());
-        Ok(Self { replicas: others.iter().map(model).collect::<Result<_, _>>()?, ..trainer })
+        let replicas = others.iter().map(model).collect::<Result<_, _>>()?;
+        Ok(Self { replicas, stream: job.prepared.head.clone(), ..trainer })
     }
 
-    /// A model as it is, before the first of `steps` steps.
+    /// A model as it is, before the first of `steps` steps; the digests of its stream are not salted.
     #[must_use]
     pub fn with_model(model: Model<B>, recipe: Recipe, steps: u64) -> Self {
         let moments = Moments::zeros(&model.trainable());
@@ -130,7 +141,7 @@ impl<B: KernelBackend> Trainer<B> {
             recipe,
             step: 0,
             rows: 0,
-            stream: tune_data::StreamHead::new(),
+            stream: tune_data::StreamHead::new(None),
         }
     }
 
@@ -191,7 +202,7 @@ impl<B: KernelBackend> Trainer<B> {
         };
         self.step = step;
         self.rows = rows;
-        self.stream = tune_data::StreamHead::from_digest(stream);
+        self.stream = self.stream.at(stream);
         Ok(())
     }
 

@@ -2,28 +2,41 @@
 //!
 //! The model is not loaded: this runs in seconds on a laptop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use tune_data::StreamHead;
 use tune_schema::chain::ChainRecord;
 use tune_schema::lock::LockedSource;
-use tune_schema::manifest::StreamFacts;
+use tune_schema::manifest::{ClaimInputs, StreamFacts};
+use tune_schema::text::printable;
 use tune_schema::{Digest, to_canonical_json};
+use tune_source::secrets::SecretsFile;
+use tune_train::checkpoint::SideFiles;
 use tune_train::environment::Environment;
+use tune_train::evaluate::is_asked;
+use tune_train::job::{self, WithoutRows};
 use tune_train::{Job, JobOptions, Observer, RunFolder, TrainError, run};
 
 use crate::files::Evidence;
 use crate::verdict::{Level, Outcome, Verdict};
 
-/// Opens the sources again and compares the stream. Gives the job for the further levels.
+/// What could be opened of a run.
+#[derive(Debug)]
+pub enum Opened {
+    /// All of it.
+    Whole(Box<Job>),
+    /// What there is without the rows of some unshareable source.
+    WithoutRows(Box<WithoutRows>),
+}
+
+/// Opens the sources again and compares the stream. Gives what was opened for the further levels.
 pub fn check(
     folder: &RunFolder,
     evidence: &Evidence,
     options: &JobOptions,
     verdict: &mut Verdict,
     observer: &mut dyn Observer,
-) -> Option<Job> {
+) -> Option<Opened> {
     let unknown = |name: &&String| evidence.lock.sources.iter().all(|source| source.name != **name);
     if let Some(name) = options.locations.keys().find(unknown) {
         let names: Vec<&str> = evidence.lock.sources.iter().map(|source| source.name.as_str()).collect();
@@ -32,36 +45,125 @@ pub fn check(
         return None;
     }
     let options = located(folder, evidence, options);
-    let untold =
-        |source: &&LockedSource| source.uri.starts_with("file:") && !options.locations.contains_key(&source.name);
+    let withheld: BTreeMap<String, String> = evidence
+        .lock
+        .sources
+        .iter()
+        .filter_map(|source| Some((source.name.clone(), lacking(source, &options)?)))
+        .collect();
+    let untold = |source: &&LockedSource| {
+        source.uri.starts_with("file:")
+            && !options.locations.contains_key(&source.name)
+            && !withheld.contains_key(&source.name)
+    };
     if let Some(source) = evidence.lock.sources.iter().find(untold) {
         let name = &source.name;
         let reason = format!("`{name}` has no address: say where it is with `--source {name}=PATH`");
         verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
         return None;
     }
-    let inputs = &evidence.manifest.claim.inputs;
-    let job = match reopen(evidence, &options, observer) {
-        Ok(job) => job,
-        Err(error) => {
-            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            let reason = format!("{error}{hint}");
-            let outcome = if error.is_difference() { Outcome::Differs(reason) } else { Outcome::NotChecked(reason) };
-            verdict.record(Level::Data, "sources", outcome);
-            return None;
-        }
+    if !withheld.is_empty() {
+        let opened = check_without_rows(folder, evidence, &withheld, &options, verdict, observer)?;
+        return Some(Opened::WithoutRows(Box::new(opened)));
+    }
+    let job = record_error(reopen(evidence, &options, observer), verdict)?;
+    let sources = format!("{} sources, base model, tokenizer and template", job.sources.len());
+    check_inputs(evidence, &job.inputs, sources, verdict);
+    check_stream(evidence, &job, verdict);
+    check_side_files(folder, evidence, &run::side_files(&job.recipe, &job.base, &job.inputs), verdict);
+    check_questions(folder, &job, verdict);
+    Some(Opened::Whole(Box::new(job)))
+}
+
+/// What is not at hand of a source that stands in the claim by a commitment: its rows or its secret.
+fn lacking(source: &LockedSource, options: &JobOptions) -> Option<String> {
+    let commitment = source.commitment.as_ref()?;
+    let name = &source.name;
+    let rows = match options.locations.get(name) {
+        Some(place) if tune_fs::exists(place) => None,
+        Some(place) => Some(format!("`{}` does not exist", place.display())),
+        None => Some("its rows are not here".to_owned()),
     };
-    let same = to_canonical_json(&job.inputs).ok() == to_canonical_json(inputs).ok();
+    let secret = match options.source.secrets.as_deref() {
+        None => Some("nor is its secret".to_owned()),
+        Some(path) => match SecretsFile::read(path) {
+            Err(error) => Some(error.to_string()),
+            Ok(secrets) if secrets.get(&commitment.root).is_none() => {
+                Some(format!("`{}` has no secret of it", path.display()))
+            }
+            Ok(_) => None,
+        },
+    };
+    match (rows, secret) {
+        (None, None) => None,
+        (None, Some(_)) if options.source.secrets.is_none() => {
+            Some("its secret is not here: `--secrets FILE` names it".to_owned())
+        }
+        (rows, secret) => Some([rows, secret].into_iter().flatten().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Everything that the level compares and that does not hang on rows that are not here.
+fn check_without_rows(
+    folder: &RunFolder,
+    evidence: &Evidence,
+    withheld: &BTreeMap<String, String>,
+    options: &JobOptions,
+    verdict: &mut Verdict,
+    observer: &mut dyn Observer,
+) -> Option<WithoutRows> {
+    let names: BTreeSet<String> = withheld.keys().cloned().collect();
+    let (recipe, overrides) = (evidence.recipe.clone(), evidence.manifest.claim.inputs.overrides.clone());
+    let parts = job::reopen_without(names, recipe, overrides, &evidence.lock, options, observer);
+    let parts = record_error(parts, verdict)?;
+    let all = parts.read.len() + parts.withheld.len();
+    let sources = format!("{} of {all} data sources, base model, tokenizer and template", parts.read.len());
+    check_inputs(evidence, &parts.inputs, sources, verdict);
+    for (name, reason) in withheld {
+        let reason = printable(&format!("nothing of it was compared: {reason}"));
+        verdict.record(Level::Data, check_name(name), Outcome::Withheld(reason));
+    }
+    let list = list_of(&parts.withheld);
+    let stream = format!("it could not be rebuilt without the rows of {list}");
+    verdict.record(Level::Data, "stream", Outcome::NotChecked(stream));
+    check_side_files(folder, evidence, &run::side_files(&parts.recipe, &parts.base, &parts.inputs), verdict);
+    let questions = format!("which these are cannot be told without the rows of {list}");
+    verdict.record(Level::Data, "held-out examples", Outcome::NotChecked(questions));
+    Some(parts)
+}
+
+/// Names in a sentence.
+pub(crate) fn list_of(names: &BTreeSet<String>) -> String {
+    names.iter().map(|name| format!("`{}`", printable(name))).collect::<Vec<_>>().join(", ")
+}
+
+/// What checks about one source are called.
+pub(crate) fn check_name(source: &str) -> String {
+    format!("source {}", printable(source))
+}
+
+/// What was opened, or the error as an outcome.
+fn record_error<T>(result: Result<T, TrainError>, verdict: &mut Verdict) -> Option<T> {
+    let error = match result {
+        Ok(opened) => return Some(opened),
+        Err(error) => error,
+    };
+    let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    let reason = format!("{error}{hint}");
+    let outcome = if error.is_difference() { Outcome::Differs(reason) } else { Outcome::NotChecked(reason) };
+    verdict.record(Level::Data, "sources", outcome);
+    None
+}
+
+/// What the sources give against the claim's inputs.
+fn check_inputs(evidence: &Evidence, found: &ClaimInputs, sources: String, verdict: &mut Verdict) {
+    let same = to_canonical_json(found).ok() == to_canonical_json(&evidence.manifest.claim.inputs).ok();
     let outcome = if same {
-        Outcome::Verified(format!("{} sources, base model, tokenizer and template", job.sources.len()))
+        Outcome::Verified(sources)
     } else {
         Outcome::Differs("what the sources give is not the claim's inputs".to_owned())
     };
     verdict.record(Level::Data, "sources", outcome);
-    check_stream(evidence, &job, verdict);
-    check_side_files(folder, evidence, &job, verdict);
-    check_questions(folder, &job, verdict);
-    Some(job)
 }
 
 /// The computation of a run again, from the sources at these places.
@@ -81,7 +183,7 @@ pub(crate) fn reopen(
 /// Walks all rows and compares the stream's head and counts after every step.
 fn check_stream(evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
     let stream = &job.prepared.train;
-    let mut head = StreamHead::new();
+    let mut head = job.prepared.head.clone();
     let (mut rows, mut tokens, mut supervised_tokens) = (0, 0, 0);
     for record in &evidence.chain {
         let before = (tokens, supervised_tokens);
@@ -122,15 +224,14 @@ fn check_stream(evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
 
 /// The files beside the weights, which make them readable by other tools: a changed scale in `adapter_config.json` would
 /// be another model.
-fn check_side_files(folder: &RunFolder, evidence: &Evidence, job: &Job, verdict: &mut Verdict) {
+fn check_side_files(folder: &RunFolder, evidence: &Evidence, side: &SideFiles, verdict: &mut Verdict) {
     let result = folder.result(evidence.recipe.adapter);
     let here = |record: &&ChainRecord| record.state_root.is_some() && !evidence.withheld.contains(&record.step);
     let checkpoints = evidence.chain.iter().filter(here);
     let mut folders: Vec<PathBuf> = checkpoints.map(|record| folder.checkpoint(record.step)).collect();
     folders.push(result);
-    let side = run::side_files(job);
     for place in &folders {
-        for (name, bytes) in &side {
+        for (name, bytes) in side {
             let path = place.join(name);
             if tune_fs::read_limited(&path, bytes.len() as u64).ok().as_ref() != Some(bytes) {
                 let detail = format!("{} is not what this run's recipe and base model give", path.display());
@@ -152,11 +253,9 @@ fn check_questions(folder: &RunFolder, job: &Job, verdict: &mut Verdict) {
         let outcome = match tune_train::evaluate::read_scores(&folder.evaluation(when)) {
             Err(error) => Outcome::NotChecked(error.to_string()),
             Ok(scores) => {
-                let same = scores.answers.len() == count
-                    && asked.iter().zip(&scores.answers).all(|(asked, answer)| {
-                        asked.prompt_text == answer.prompt && asked.reference_text == answer.reference
-                    });
-                if same {
+                let mut pairs = (0..).zip(asked.iter().zip(&scores.answers));
+                let is_asked = |(index, (example, answer))| is_asked(job, index, example, answer).unwrap_or(false);
+                if scores.answers.len() == count && pairs.all(is_asked) {
                     continue;
                 }
                 Outcome::Differs(format!("evaluation-{when}.json: the questions are not the held-out examples"))
@@ -181,5 +280,8 @@ pub(crate) fn located(folder: &RunFolder, evidence: &Evidence, options: &JobOpti
         }
     }
     locations.extend(options.locations.clone());
-    JobOptions { locations, ..options.clone() }
+    let mut source = options.source.clone();
+    let secrets = environment.and_then(|environment| environment.secrets).map(|path| folder.path().join(path));
+    source.secrets = source.secrets.or(secrets.filter(|path| tune_fs::is_file(path)));
+    JobOptions { locations, source, ..options.clone() }
 }

@@ -50,6 +50,21 @@ pub enum VerifyError {
         /// The first thing that is wrong.
         problem: String,
     },
+    /// A place that is taken.
+    #[error("`{0}` is there already")]
+    Taken(PathBuf),
+    /// A file for revealed rows in the run that they are of.
+    #[error("`{0}` lies in the run")]
+    Inside(PathBuf),
+    /// A source that is nowhere to be found.
+    #[error("where the rows of `{0}` are is not on record")]
+    NoPlace(String),
+    /// More rows than a reader would read.
+    #[error("these rows would make a file of more than {limit} bytes, which nobody reads")]
+    TooMuch {
+        /// The most.
+        limit: u64,
+    },
     /// A file that cannot be read.
     #[error(transparent)]
     Fs(#[from] tune_fs::FsError),
@@ -70,6 +85,12 @@ impl VerifyError {
                 Some(format!("`tune verify {} --level files` says what differs", target.display()))
             }
             Self::NoSuchSource { .. } => None,
+            Self::Taken(_) => Some("choose another place, or remove what is there".to_owned()),
+            Self::Inside(_) => {
+                Some("choose a place outside: a run holds nothing that its manifest does not list".to_owned())
+            }
+            Self::NoPlace(name) => Some(format!("say where they are with `--source {name}=PATH`")),
+            Self::TooMuch { .. } => Some("reveal fewer, or several files".to_owned()),
             Self::Fs(error) => error.hint(),
         }
     }

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tune_schema::chain::ChainRecord;
+use tune_schema::commitment::Commitment;
 use tune_schema::lock::Lock;
 use tune_schema::manifest::{MANIFEST_SCHEMA, Manifest, PUBLISHED_RUN};
-use tune_schema::recipe::{self, Adapter, Recipe};
+use tune_schema::recipe::{self, Adapter, DataClass, Recipe};
+use tune_schema::text::printable;
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::checkpoint::{self, CheckpointState};
-use tune_train::evaluate::read_scores;
+use tune_train::evaluate::{Answer, read_scores};
 use tune_train::layout::RunFolder;
 use tune_train::run::{Metric, checkpoint_due};
 use tune_train::{chain_file, layout, run};
 
+use crate::data::check_name;
 use crate::verdict::{Level, Outcome, Verdict};
 use crate::{VerifyError, attest};
 
@@ -255,12 +258,13 @@ fn check_contents(
     let (recipe, lock, chain) = (recipe.ok()?, lock.ok()?, chain.ok()?);
     let steps = chain.len().saturating_sub(1) as u64;
     let recipe_text = text(&folder.recipe()).ok()?;
+    let evaluation = check_evaluation(folder, &manifest);
     let sound = [
         need("recipe.yaml", check_recipe(&recipe_text, &recipe, &manifest)),
         need("names of files", check_names(&manifest, &recipe, steps)),
         need("chain", check_chain(&manifest, &chain, &recipe)),
         need("checkpoints", check_checkpoints(folder, &manifest, &chain, &recipe, &withheld)),
-        need("evaluation", check_evaluation(folder, &manifest)),
+        need("evaluation", problem(evaluation.as_ref().err())),
         need("metrics.jsonl", check_metrics(folder, &chain)),
     ];
     if sound.contains(&false) {
@@ -272,6 +276,7 @@ fn check_contents(
         "checkpoints",
         Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len() - withheld.len())),
     );
+    check_commitments(&manifest, evaluation.ok()?, verdict);
     Some(Evidence { recipe, recipe_text, lock, chain, withheld, manifest })
 }
 
@@ -419,19 +424,51 @@ fn check_metrics(folder: &RunFolder, chain: &[ChainRecord]) -> Result<(), String
     Ok(())
 }
 
-/// Scores in the claim against the answers in the folder.
-fn check_evaluation(folder: &RunFolder, manifest: &Manifest) -> Result<(), String> {
+/// What the claim has commitments to in place of digests and texts, which leaves out something at every level.
+fn check_commitments(manifest: &Manifest, answers: usize, verdict: &mut Verdict) {
+    for source in &manifest.claim.inputs.sources {
+        if let Some(Commitment { rows, root, .. }) = &source.commitment {
+            let class = source.class.map_or("not to be shared", DataClass::name);
+            let detail = format!(
+                "{class}: the claim commits to its {rows} rows by the root {root} and has no digest of its file"
+            );
+            verdict.record(Level::Files, check_name(&source.name), Outcome::Withheld(detail));
+        }
+    }
+    if answers > 0 {
+        let detail = format!("texts of {answers} answers: how they are scored cannot be seen without them");
+        verdict.record(Level::Files, "evaluation", Outcome::Withheld(detail));
+    }
+}
+
+/// Scores in the claim against the answers in the folder; how many answers have no texts there.
+fn check_evaluation(folder: &RunFolder, manifest: &Manifest) -> Result<usize, String> {
     let [before, after] =
         ["before", "after"].map(|when| read_scores(&folder.evaluation(when)).map_err(|error| error.to_string()));
     let (before, after) = (before?, after?);
+    let sources = &manifest.claim.inputs.sources;
+    let committed = |name: &str| sources.iter().any(|source| source.name == name && source.commitment.is_some());
+    let mut withheld = 0;
     for (when, scores) in [("before", &before), ("after", &after)] {
-        if let Some(answer) = scores.answers.iter().position(|answer| answer.correct != answer.is_correct()) {
-            return Err(format!("evaluation-{when}.json: answer {} is not scored as it is", answer + 1));
+        for (number, answer) in (1..).zip(&scores.answers) {
+            match answer {
+                Answer::Open(answer) if answer.correct != answer.should_be_correct() => {
+                    return Err(format!("evaluation-{when}.json: answer {number} is not scored as it is"));
+                }
+                Answer::Withheld(answer) if !committed(&answer.source) => {
+                    let source = printable(&answer.source);
+                    return Err(format!(
+                        "evaluation-{when}.json: answer {number} has no texts, and the claim has no commitment to `{source}`"
+                    ));
+                }
+                Answer::Open(_) => {}
+                Answer::Withheld(_) => withheld += 1,
+            }
         }
     }
     let facts = run::evaluation_facts(&before, &after).map_err(|error| error.to_string())?;
     if facts == manifest.claim.evaluation {
-        Ok(())
+        Ok(withheld)
     } else {
         Err("the claim's scores are not those of the answers".to_owned())
     }

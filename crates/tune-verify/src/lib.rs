@@ -4,6 +4,7 @@
 //! - [`files`]: level `files`: every hash in the folder, and that they fit together
 //! - [`data`]: level `data`: the stream of rows, rebuilt from the sources
 //! - [`sample`], [`full`]: levels `sample` and `full`: steps computed again
+//! - [`mod@reveal`]: rows of an unshareable source, shown with their proofs, and checked
 //! - [`attest`]: a verdict as a signed statement
 //! - [`verify`]: the levels in order; each includes the ones before it
 //! - [`mod@diff`]: where two runs part, and what explains it
@@ -14,10 +15,11 @@ pub mod diff;
 mod error;
 pub mod files;
 pub mod full;
+pub mod reveal;
 pub mod sample;
 pub mod verdict;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tune_kernels::KernelBackend;
 use tune_publish::key::PublicKey;
@@ -40,6 +42,8 @@ pub struct VerifyOptions {
     pub seed: Option<u64>,
     /// Whose signature the published folder must have.
     pub publisher: Option<PublicKey>,
+    /// Files of rows that somebody revealed, to be checked against the claim.
+    pub revealed: Vec<PathBuf>,
     /// Where sources are, and whether the network may be used.
     pub job: JobOptions,
 }
@@ -63,17 +67,29 @@ pub fn verify<B: KernelBackend>(
     if let Some(key) = options.publisher.as_ref().filter(|_| verdict.claim_id.is_some()) {
         check_signature(&folder, key, &mut verdict);
     }
+    for file in &options.revealed {
+        let outcome = match &evidence {
+            Some(evidence) => reveal::check(file, evidence),
+            None => Outcome::NotChecked("the files of the run do not fit together".to_owned()),
+        };
+        verdict.record(Level::Files, format!("revealed {}", file.display()), outcome);
+    }
     let Some(evidence) = evidence.filter(|_| options.level > Level::Files && !verdict.differs()) else {
         return Ok(verdict.finish(options.level));
     };
     observer.phase("rebuilding the data stream");
-    let job = data::check(&folder, &evidence, &options.job, &mut verdict, observer);
-    let Some(job) = job.filter(|_| options.level > Level::Data && !verdict.differs()) else {
-        return Ok(verdict.finish(options.level));
-    };
-    sample::check::<B>(&folder, &evidence, &job, options, devices, &mut verdict, observer);
-    if options.level == Level::Full && !verdict.differs() {
-        full::check::<B>(&evidence, &job, devices, &mut verdict, observer);
+    let opened = data::check(&folder, &evidence, &options.job, &mut verdict, observer);
+    match opened.filter(|_| options.level > Level::Data && !verdict.differs()) {
+        None => {}
+        Some(data::Opened::WithoutRows(parts)) => {
+            sample::check_initial::<B>(&evidence, &parts, devices, &mut verdict, observer);
+        }
+        Some(data::Opened::Whole(job)) => {
+            sample::check::<B>(&folder, &evidence, &job, options, devices, &mut verdict, observer);
+            if options.level == Level::Full && !verdict.differs() {
+                full::check::<B>(&evidence, &job, devices, &mut verdict, observer);
+            }
+        }
     }
     Ok(verdict.finish(options.level))
 }

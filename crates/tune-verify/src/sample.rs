@@ -8,11 +8,14 @@ use tune_kernels::philox::StreamKey;
 use tune_schema::chain::ChainRecord;
 use tune_schema::seed::Seed;
 use tune_train::checkpoint::{State, read_checkpoint};
+use tune_train::job::WithoutRows;
 use tune_train::layout::weights_file;
 use tune_train::run::record_of;
+use tune_train::trainer::initial_model;
 use tune_train::{Job, Observer, RunFolder, Trainer};
 
 use crate::VerifyOptions;
+use crate::data::list_of;
 use crate::files::Evidence;
 use crate::verdict::{Level, Outcome, Verdict};
 
@@ -32,15 +35,8 @@ pub fn check<B: KernelBackend>(
         Err(error) => return verdict.record(Level::Sample, "model", Outcome::NotChecked(error.to_string())),
     };
     let chain = &evidence.chain;
-    let stated = chain.first().and_then(|record| record.state_root);
     let initial = trainer.state();
-    let found = initial.root();
-    let outcome = if stated == Some(found) {
-        Outcome::Verified(format!("{found} from the seed"))
-    } else {
-        Outcome::Differs(format!("step 0: the seed gives {found}, the chain has another root"))
-    };
-    verdict.record(Level::Sample, "initial state", outcome);
+    compare_initial(evidence, &initial, verdict);
     let segments = segments(chain);
     // The state at step 0 follows from the seed, and needs no checkpoint.
     let possible: Vec<(u64, u64)> =
@@ -97,6 +93,39 @@ pub fn check<B: KernelBackend>(
     if options.level == Level::Sample {
         verdict.confidence = Some(confidence(chosen.len(), segments.len(), possible.len()));
     }
+}
+
+/// The state from the seed against the chain's first root.
+fn compare_initial(evidence: &Evidence, initial: &State, verdict: &mut Verdict) {
+    let found = initial.root();
+    let outcome = if evidence.chain.first().and_then(|record| record.state_root) == Some(found) {
+        Outcome::Verified(format!("{found} from the seed"))
+    } else {
+        Outcome::Differs(format!("step 0: the seed gives {found}, the chain has another root"))
+    };
+    verdict.record(Level::Sample, "initial state", outcome);
+}
+
+/// Computes the initial state again, which needs no rows, and says that no step could be.
+pub fn check_initial<B: KernelBackend>(
+    evidence: &Evidence,
+    parts: &WithoutRows,
+    devices: &[B::Device],
+    verdict: &mut Verdict,
+    observer: &mut dyn Observer,
+) {
+    observer.phase("loading the model");
+    let device = devices.first().expect("a device");
+    match initial_model::<B>(&parts.recipe, &parts.base, device) {
+        Ok(model) => {
+            let steps = evidence.chain.len().saturating_sub(1) as u64;
+            let initial = Trainer::with_model(model, parts.recipe.clone(), steps).state();
+            compare_initial(evidence, &initial, verdict);
+        }
+        Err(error) => verdict.record(Level::Sample, "model", Outcome::NotChecked(error.to_string())),
+    }
+    let reason = format!("no step can be computed again without the rows of {}", list_of(&parts.withheld));
+    verdict.record(Level::Sample, "segments", Outcome::NotChecked(reason));
 }
 
 /// Whether the weights after the last step are another result than the claim's.

@@ -1,6 +1,8 @@
 //! The arguments of every command.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -46,6 +48,13 @@ pub(crate) enum Command {
         after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl\n  tune verify hf://user/repo --yes"
     )]
     Verify(VerifyOptions),
+    /// Show chosen rows of an unshareable source, each with the proof that the claim committed to it
+    ///
+    /// What is written has the rows' texts and salts, and nothing that helps to guess others.
+    #[command(
+        after_help = "Examples:\n  tune reveal runs/private --source records --rows 3,17,100-110 --to revealed.json\n  tune verify runs/private --revealed revealed.json"
+    )]
+    Reveal(RevealOptions),
     /// Compare two runs: exit code 0 the same claim, 1 they differ, 2 could not be compared
     #[command(
         after_help = "In the order of causes: recipe, base model, sources, seeds, the stream of rows, the initial state,\nsteps, weights, evaluation, files. The last line names what explains the rest.\n\nExamples:\n  tune diff runs/quickstart runs/second\n  tune diff runs/quickstart runs/second --json\n  tune diff ours theirs --source rows=ours.jsonl --source rows=theirs.jsonl --offline"
@@ -212,6 +221,12 @@ pub(crate) struct VerifyOptions {
     /// Where a source is: `NAME=PATH`
     #[arg(long = "source", value_name = "NAME=PATH")]
     pub(crate) sources: Vec<String>,
+    /// The secrets of unshareable sources [default: where the run found them]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets: Option<PathBuf>,
+    /// Rows of unshareable sources that somebody revealed, to be checked against the claim
+    #[arg(long, value_name = "FILE")]
+    pub(crate) revealed: Vec<PathBuf>,
     /// The publisher's public key: the folder must have its signature
     #[arg(long, value_name = "FILE")]
     pub(crate) signed_by: Option<PathBuf>,
@@ -241,12 +256,55 @@ pub(crate) struct DiffOptions {
     /// Where a source is: `NAME=PATH`; twice where each run had its own
     #[arg(long = "source", value_name = "NAME=PATH")]
     pub(crate) sources: Vec<String>,
+    /// The secrets of unshareable sources [default: where each run found them]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets: Option<PathBuf>,
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevealOptions {
+    /// A run folder or published folder
+    pub(crate) run: PathBuf,
+    /// The source; `NAME=PATH` where its rows are no longer where the run found them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: String,
+    /// Numbers of rows from 1, and ranges of them: `3,17,100-110`
+    #[arg(long, value_name = "NUMBERS")]
+    pub(crate) rows: RowNumbers,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// The secrets of unshareable sources [default: where the run found them]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets: Option<PathBuf>,
+}
+
+/// Numbers and ranges of rows, as they were given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowNumbers(pub(crate) Vec<RangeInclusive<u64>>);
+
+impl FromStr for RowNumbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| match text.parse() {
+            Ok(0) => Err("rows are numbered from 1".to_owned()),
+            Ok(number) => Ok(number),
+            Err(_) => Err(format!("`{text}` is no number of a row")),
+        };
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last { Err(format!("`{text}` ends before it begins")) } else { Ok(first..=last) }
+        };
+        text.split(',').map(range).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// A number between 0 and 1.
@@ -279,6 +337,9 @@ pub(crate) struct LocatedSources {
     /// Where a source is: `NAME=PATH`
     #[arg(long = "source", value_name = "NAME=PATH")]
     pub(crate) sources: Vec<String>,
+    /// The secrets of unshareable sources [default: where the run found them]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets: Option<PathBuf>,
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,
@@ -353,4 +414,18 @@ pub(crate) enum KeyCommand {
         /// The file to write
         file: PathBuf,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_rows() {
+        let parse = |text: &str| text.parse::<RowNumbers>().map(|rows| rows.0);
+        assert_eq!(parse("3,17,100-110").unwrap(), [3..=3, 17..=17, 100..=110]);
+        for text in ["", "0", "3,", "5-4", "a", "1-2-3", "-3", "3-"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
 }

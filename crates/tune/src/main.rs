@@ -51,6 +51,7 @@ fn execute(arguments: &Arguments) -> ExitCode {
                 Command::Key(options) => commands::key::execute(options, &mut printer),
                 Command::Doctor(options) => commands::doctor::execute(options, &mut printer),
                 Command::Verify(options) => commands::verify::execute(options, &mut printer),
+                Command::Reveal(options) => commands::reveal::execute(options, &mut printer),
                 Command::Diff(options) => commands::diff::execute(options, &mut printer),
                 Command::Schema => commands::schema::execute(&mut printer),
             }

@@ -147,9 +147,9 @@ fn any_row_can_be_had_in_any_order() {
     let backward: Vec<Row> = (0..prepared.train.len()).rev().map(|i| prepared.train.row(i).unwrap()).collect();
     assert!(forward.iter().eq(backward.iter().rev()));
     let (first, rest) = forward.split_at(5);
-    let mut head = StreamHead::new();
+    let mut head = StreamHead::new(None);
     first.iter().for_each(|row| head.push(row));
-    let mut head = StreamHead::from_digest(head.digest());
+    let mut head = StreamHead::new(None).at(head.digest());
     rest.iter().for_each(|row| head.push(row));
     assert_eq!(head.digest(), prepared.facts.digest);
 }

@@ -166,7 +166,7 @@ pub fn present(facts: &Facts) -> BTreeMap<Component, String> {
     if evaluation.loss_after.is_some() || evaluation.exact_match_examples > 0 {
         add(Component::EvaluationResults, "run/evaluation-after.json");
     }
-    if evaluation.exact_match_examples > 0 {
+    if evaluation.exact_match_examples > 0 && !facts.withholds_rows() {
         add(Component::SampleOutputs, "run/evaluation-after.json");
     }
     let available = facts.data.iter().all(|source| source.class() == Some(DataClass::Open));

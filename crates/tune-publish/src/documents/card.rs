@@ -23,11 +23,12 @@ pub fn card(facts: &Facts) -> String {
     let claim = facts.claim();
     text += &format!(
         "{kind} `{}`, trained by [tune]({PROJECT}) in {} steps over {} tokens. What went in and what came out is \
-         recorded in hashes under the claim\n\n`{}`\n\nAnyone can compute it again, on other hardware too, and get the same bits.\n\n",
+         recorded in hashes under the claim\n\n`{}`\n\n{} can compute it again, on other hardware too, and get the same bits.\n\n",
         code(&facts.base.name),
         claim.training.steps,
         claim.stream.tokens,
-        facts.claim_id()
+        facts.claim_id(),
+        if facts.withholds_rows() { "Whoever has the data" } else { "Anyone" }
     );
     text += &usage(facts);
     text += &verification(facts);
@@ -141,7 +142,7 @@ fn usage(facts: &Facts) -> String {
 }
 
 fn verification(facts: &Facts) -> String {
-    format!(
+    let text = format!(
         "## Verify\n\n```sh\ntune verify PATH/TO/THIS/FOLDER                # computes some stretches between checkpoints again\n\
          tune verify PATH/TO/THIS/FOLDER --level full   # trains it again and compares every bit\n\
          model_signing verify key --public_key PUBLISHER.pub --signature {} .   # where the folder is signed\n```\n\n\
@@ -149,6 +150,17 @@ fn verification(facts: &Facts) -> String {
          is honest, nor that no other seed was tried before. Arithmetic: `{}`.\n\n",
         signature::FILE_NAME,
         facts.numerics()
+    );
+    let withheld: Vec<String> =
+        facts.data.iter().filter(|source| source.commitment().is_some()).map(|source| cell(&source.name)).collect();
+    if withheld.is_empty() {
+        return text;
+    }
+    format!(
+        "{text}Rows that may not be shared are withheld: {}. The claim commits to them by a salted Merkle root. Without them a \
+         verdict reaches the level `files`, the other sources and the initial state, and says so; who has rows and secret \
+         reaches every level. Single rows can be shown with a proof, which `tune verify --revealed FILE` checks.\n\n",
+        withheld.join(", ")
     )
 }
 
@@ -174,7 +186,7 @@ fn row(source: &Source) -> String {
     let provenance = &source.provenance;
     let told = |text: &Option<String>| cell(or_unknown(text.as_deref()));
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | `{}` |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {}`{}` |\n",
         cell(&source.name),
         source.class().map_or("not on record", DataClass::name),
         told(&source.locked.licence),
@@ -182,6 +194,7 @@ fn row(source: &Source) -> String {
         told(&provenance.obtained),
         told(&provenance.selected),
         told(&provenance.filtered),
+        if source.commitment().is_some() { "root of rows " } else { "" },
         &source.digest().hex()[..16]
     )
 }

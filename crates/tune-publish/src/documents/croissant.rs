@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use tune_schema::recipe::{DataClass, Dataset, DatasetType};
 
-use super::or_unknown;
+use super::{committed, or_unknown};
 use crate::facts::{Facts, Source};
 use crate::identifier::date;
 
@@ -67,6 +67,15 @@ pub fn metadata(facts: &Facts, source: &Source) -> Value {
         if let Some(text) = text {
             value[key] = text.as_str().into();
         }
+    }
+    if let Some(commitment) = source.commitment() {
+        // No file is to be had that a field could be read from.
+        let columns: Vec<&str> = source.datasets.iter().flat_map(columns).collect();
+        let description = description(source);
+        value["description"] =
+            format!("{description} It is not shared. {} Columns: {}.", committed(commitment), columns.join(", "))
+                .into();
+        value["recordSet"] = json!([]);
     }
     if let Some(revision) = &source.locked.revision {
         value["version"] = revision.as_str().into();

@@ -98,8 +98,14 @@ fn base(facts: &Facts) -> Value {
     value
 }
 
-/// Digests of a source's files: a component's `hashes` are of one file.
+/// Digests of a source's files, for a component's `hashes` are of one file; or the root of its rows.
 fn files(source: &Source) -> Value {
+    if let Some(commitment) = source.commitment() {
+        return json!([
+            {"name": "tune:commitment:root", "value": commitment.root.to_string()},
+            {"name": "tune:commitment:rows", "value": commitment.rows.to_string()},
+        ]);
+    }
     let one = |file: &tune_schema::lock::LockedFile| json!({"name": format!("tune:sha256:{}", file.path), "value": file.sha256.hex()});
     source.locked.files.iter().map(one).collect()
 }

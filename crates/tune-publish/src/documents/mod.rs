@@ -21,6 +21,7 @@ pub mod spdx;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tune_schema::commitment::Commitment;
 use tune_schema::text::is_obeyed;
 
 use crate::facts::Facts;
@@ -65,6 +66,14 @@ pub fn is_document(path: &str) -> bool {
 fn code(text: &str) -> String {
     let plain = |c: char| if is_obeyed(c) || c == '`' { ' ' } else { c };
     text.chars().map(plain).collect()
+}
+
+/// What a commitment is, in a sentence.
+fn committed(commitment: &Commitment) -> String {
+    format!(
+        "The claim commits to its {} rows by the root {} and has no digest of its file.",
+        commitment.rows, commitment.root
+    )
 }
 
 /// A text, or what is said where none is on record.

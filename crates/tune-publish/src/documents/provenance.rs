@@ -1,6 +1,7 @@
 //! SLSA provenance, version 1, in an in-toto statement. What its parameters mean: `docs/formats/provenance.md`.
 
 use serde_json::{Map, Value, json};
+use tune_schema::commitment::Commitment;
 use tune_schema::lock::LockedFile;
 
 use super::PROJECT;
@@ -32,7 +33,10 @@ pub fn statement(facts: &Facts) -> Value {
 fn predicate(facts: &Facts) -> Value {
     let environment = &facts.environment;
     let sources = [&facts.base].into_iter().chain(&facts.data);
-    let dependencies = sources.flat_map(|source| source.locked.files.iter().map(|file| dependency(source, file)));
+    let dependencies = sources.flat_map(|source| match source.commitment() {
+        Some(commitment) => vec![withheld(source, commitment)],
+        None => source.locked.files.iter().map(|file| dependency(source, file)).collect(),
+    });
     let byproduct = |(path, digest): (&String, &tune_schema::Digest)| {
         let shown = ["chain.jsonl", "evaluation-before.json", "evaluation-after.json", "resolved.yaml"];
         shown
@@ -78,7 +82,7 @@ fn binary(facts: &Facts) -> Value {
     facts.environment.binary.iter().map(|digest| json!({"name": "tune", "digest": {"sha256": digest.hex()}})).collect()
 }
 
-fn dependency(source: &Source, file: &LockedFile) -> Value {
+fn annotations(source: &Source) -> Map<String, Value> {
     let mut annotations = Map::new();
     if let Some(licence) = &source.licence {
         annotations.insert("license".to_owned(), licence.text().into());
@@ -86,13 +90,25 @@ fn dependency(source: &Source, file: &LockedFile) -> Value {
     if let Some(class) = source.class() {
         annotations.insert("class".to_owned(), class.name().into());
     }
+    annotations
+}
+
+fn dependency(source: &Source, file: &LockedFile) -> Value {
     let mut value = json!({
         "name": format!("{}/{}", source.name, file.path),
         "digest": {"sha256": file.sha256.hex()},
-        "annotations": annotations,
+        "annotations": annotations(source),
     });
     if let Some(address) = source.address() {
         value["uri"] = address.into();
     }
     value
+}
+
+/// A source that is not shared. The root of its rows is no digest of bytes that anyone could hash, so it names the source.
+fn withheld(source: &Source, commitment: &Commitment) -> Value {
+    let mut annotations = annotations(source);
+    annotations.insert("commitment".to_owned(), json!(commitment.scheme));
+    annotations.insert("rows".to_owned(), commitment.rows.to_string().into());
+    json!({"name": source.name, "uri": format!("urn:tune:rows:{}", commitment.root), "annotations": annotations})
 }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use tune_schema::recipe::DataClass;
 
-use super::{PROJECT, or_unknown, provenance};
+use super::{PROJECT, committed, or_unknown, provenance};
 use crate::facts::{Facts, Source};
 use crate::identifier::date_time;
 use crate::licence::Licence;
@@ -165,6 +165,9 @@ fn base(graph: &mut Graph<'_>) -> String {
     id
 }
 
+/// What dates of data are.
+const TIMES: &str = "Times are upper bounds: that of the run which used it.";
+
 fn dataset(graph: &mut Graph<'_>, source: &Source) -> String {
     let facts = graph.facts;
     let origin = or_unknown(source.provenance.origin.as_deref());
@@ -173,16 +176,21 @@ fn dataset(graph: &mut Graph<'_>, source: &Source) -> String {
         "name": source.name,
         "builtTime": facts.finished(),
         "releaseTime": facts.finished(),
-        "comment": "Times are upper bounds: that of the run which used it.",
+        "comment": TIMES,
         "originatedBy": [agent],
         "software_downloadLocation": source.address().unwrap_or("urn:spdx:no-address"),
         "software_primaryPurpose": "data",
         "dataset_datasetType": ["text"],
-        "dataset_datasetSize": source.size(),
         "dataset_hasSensitivePersonalInformation": "noAssertion",
     });
     if source.address().is_some() {
         members["dataset_datasetAvailability"] = "directDownload".into();
+    }
+    if let Some(size) = source.size() {
+        members["dataset_datasetSize"] = size.into();
+    }
+    if let Some(commitment) = source.commitment() {
+        members["comment"] = format!("{TIMES} {}", committed(commitment)).into();
     }
     if source.class() == Some(DataClass::Unshareable) {
         members["dataset_confidentialityLevel"] = "red".into();

@@ -1,7 +1,9 @@
 //! Scores before and after training, and the first answer that differs.
 
+use std::collections::BTreeMap;
+
 use tune_schema::chain::F32Bits;
-use tune_train::evaluate::{Answer, Scores};
+use tune_train::evaluate::{Answer, OpenAnswer, Scores, WithheldAnswer};
 
 use super::report::{Bearing, Difference, Part, Values};
 use super::side::Side;
@@ -11,16 +13,23 @@ use super::side::Side;
 /// # Errors
 /// Scores that cannot be read.
 pub(super) fn compare([a, b]: [&Side; 2]) -> Result<Vec<Difference>, String> {
+    let root = |side: &Side, name: &str| {
+        let sources = side.manifest().map(|manifest| manifest.claim.inputs.sources.as_slice()).unwrap_or_default();
+        let source = sources.iter().find(|source| source.name == name);
+        source.and_then(|source| source.commitment.as_ref()).map(|commitment| commitment.root)
+    };
+    // Under other secrets the same texts have other digests.
+    let comparable = |name: &str| root(a, name) == root(b, name);
     let mut found = Vec::new();
     for when in ["before", "after"] {
         let file = format!("evaluation-{when}.json");
-        let values = differences(when, &a.json(&file)?, &b.json(&file)?);
+        let values = differences(when, &a.json(&file)?, &b.json(&file)?, &comparable);
         found.extend(values.into_iter().map(|v| Difference::of_values(Part::Evaluation, Bearing::Recorded, v)));
     }
     Ok(found)
 }
 
-fn differences(when: &str, a: &Scores, b: &Scores) -> Vec<Values> {
+fn differences(when: &str, a: &Scores, b: &Scores, comparable: &dyn Fn(&str) -> bool) -> Vec<Values> {
     let bits = |loss: Option<F32Bits>| loss.map(|bits| format!("{bits:?}"));
     let values = [
         Values::differing(&format!("the held-out loss {when} training"), bits(a.loss), bits(b.loss)),
@@ -29,25 +38,38 @@ fn differences(when: &str, a: &Scores, b: &Scores) -> Vec<Values> {
             Some(format!("{} of {}", a.correct(), a.answers.len())),
             Some(format!("{} of {}", b.correct(), b.answers.len())),
         ),
-        first_answer(when, a, b),
+        first_answer(when, a, b, comparable),
     ];
     values.into_iter().flatten().collect()
 }
 
 /// The first answer that differs, to the first question that is the same or not.
-fn first_answer(when: &str, a: &Scores, b: &Scores) -> Option<Values> {
-    let (number, (a, b)) = (1_usize..).zip(a.answers.iter().zip(&b.answers)).find(|(_, (a, b))| a != b)?;
-    let members = |answer: &Answer| {
-        let Answer { prompt, reference, answer, correct } = answer;
-        let text = |text: &String| serde_json::Value::from(text.as_str()).to_string();
-        [
+fn first_answer(when: &str, a: &Scores, b: &Scores, comparable: &dyn Fn(&str) -> bool) -> Option<Values> {
+    let pairs = a.answers.iter().zip(&b.answers).map(|(a, b)| (members(a, comparable), members(b, comparable)));
+    let (number, (a, b)) = (1_usize..).zip(pairs).find(|(_, (a, b))| a != b)?;
+    // Of an answer without texts there are other members.
+    let what = ["source", "prompt", "reference", "question", "answer", "score"];
+    let what = what.into_iter().find(|what| a.get(what) != b.get(what))?;
+    let name = format!("the {what} of question {number} {when} training");
+    Values::differing(&name, a.get(what), b.get(what))
+}
+
+/// What there is of an answer, in words; its digests where those of the source are `comparable`.
+fn members(answer: &Answer, comparable: &dyn Fn(&str) -> bool) -> BTreeMap<&'static str, String> {
+    let text = |text: &String| serde_json::Value::from(text.as_str()).to_string();
+    match answer {
+        Answer::Open(OpenAnswer { prompt, reference, answer, correct }) => BTreeMap::from([
             ("prompt", text(prompt)),
             ("reference", text(reference)),
             ("answer", text(answer)),
             ("score", correct.to_string()),
-        ]
-    };
-    let both = members(a).into_iter().zip(members(b));
-    let ((what, a), (_, b)) = both.into_iter().find(|((_, a), (_, b))| a != b)?;
-    Some(Values { name: format!("the {what} of question {number} {when} training"), a: Some(a), b: Some(b) })
+        ]),
+        Answer::Withheld(WithheldAnswer { source, question, answer, correct }) => {
+            let mut members = BTreeMap::from([("source", text(source)), ("score", correct.to_string())]);
+            if comparable(source) {
+                members.extend([("question", question.to_string()), ("answer", answer.to_string())]);
+            }
+            members
+        }
+    }
 }

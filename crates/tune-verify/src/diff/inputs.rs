@@ -9,6 +9,7 @@ use tune_schema::Digest;
 use tune_schema::lock::{LockedFile, LockedSource};
 use tune_schema::manifest::ClaimInputs;
 use tune_schema::text::printable;
+use tune_source::SourceKind;
 
 use super::DiffOptions;
 use super::report::{Bearing, Difference, Part, Run, Values, What};
@@ -89,8 +90,10 @@ pub struct SourceDifference {
     pub name: String,
     /// The one run that has it.
     pub only_in: Option<Run>,
-    /// Whether the bytes differ.
+    /// Whether the bytes differ, as far as the claims say.
     pub other_bytes: bool,
+    /// Whether a claim has a commitment to them in place of a digest. Each has its own salts, so that equal rows have others.
+    pub committed: bool,
     /// Licence, class, address and revision, where they differ.
     pub facts: Vec<Values>,
     /// What differs in its rows, where the bytes of both could be had.
@@ -109,7 +112,7 @@ impl fmt::Display for SourceDifference {
             return write!(f, " has the same bytes")
                 .and_then(|()| self.facts.iter().try_for_each(|values| write!(f, "; its {values}")));
         }
-        f.write_str(" has other bytes")?;
+        f.write_str(if self.committed { " is committed to otherwise" } else { " has other bytes" })?;
         match (&self.rows, &self.rows_cannot_be_had) {
             (Some(rows), _) => write!(f, "; {rows}"),
             (None, Some(reason)) => write!(f, "; its rows cannot be compared: {}", printable(reason)),
@@ -150,14 +153,17 @@ fn unchanged(name: &str) -> SourceDifference {
         name,
         only_in: None,
         other_bytes: false,
+        committed: false,
         facts: Vec::new(),
         rows: None,
         rows_cannot_be_had: None,
     }
 }
 
+/// What a claim has of the bytes of a source.
 fn digests(source: &LockedSource) -> Vec<Digest> {
-    source.files.iter().map(|file| file.sha256).collect()
+    let root = source.commitment.iter().map(|commitment| commitment.root);
+    source.files.iter().map(|file| file.sha256).chain(root).collect()
 }
 
 /// A source that both runs have, and not the same.
@@ -179,6 +185,7 @@ fn in_both(
         return (found, Bearing::Label);
     }
     found.other_bytes = true;
+    found.committed = a.commitment.is_some() || b.commitment.is_some();
     match first_row(sides, &a.name, options) {
         // The very same rows are the same data.
         Ok(None) => return (found, Bearing::Label),
@@ -199,6 +206,7 @@ fn file_of(side: &Side, name: &str, options: &DiffOptions) -> Result<PathBuf, St
     let (evidence, job) = side.located(options)?;
     let source = evidence.lock.sources.iter().find(|source| source.name == name);
     let source = source.ok_or_else(|| format!("the lock of {} does not have it", side.run))?;
-    let found = tune_source::resolve_locked(source, job.locations.get(name).map(PathBuf::as_path), &job.source);
+    let place = job.locations.get(name).map(PathBuf::as_path);
+    let found = tune_source::resolve_locked(source, SourceKind::Dataset, place, &job.source);
     found.map(|found| found.root).map_err(|error| format!("those of {} cannot be had: {error}", side.run))
 }

@@ -201,8 +201,11 @@ pub(super) fn remarks(sides: [&Side; 2], places: &[(String, PathBuf)]) -> Result
     Ok(remarks)
 }
 
-/// Whether the bytes of a source lie at `path`.
+/// Whether the bytes of a source lie at `path`. Of one with a commitment, that is seen once its rows are read.
 fn fits(path: &Path, source: &LockedSource) -> bool {
+    if source.commitment.is_some() {
+        return tune_fs::is_file(path);
+    }
     let same = |path: &Path, file: &LockedFile| {
         tune_fs::is_file(path) && tune_fs::digest_file(path).is_ok_and(|(digest, _)| digest == file.sha256)
     };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use tune_data::{Row, StreamHead, Tokenizer};
+use tune_data::{Row, Tokenizer};
 use tune_schema::Digest;
 use tune_schema::chain::ChainRecord;
 use tune_train::{Job, Observer};
@@ -27,10 +27,19 @@ pub struct StreamDifference {
     pub token: Option<TokenDifference>,
     /// Why there is none.
     pub no_token: Option<String>,
+    /// Whether the rows are the same, and only salted with other secrets.
+    pub same_rows: bool,
 }
 
 impl fmt::Display for StreamDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.same_rows {
+            return write!(
+                f,
+                "the rows are the same; from step {} on their digests are salted with other secrets",
+                self.step
+            );
+        }
         write!(f, "step {} is the first with other rows", self.step)?;
         if let Some(token) = &self.token {
             write!(f, "\n{token}")?;
@@ -103,12 +112,24 @@ pub(super) fn compare(
     let Some(index) = pairs.position(|(a, b)| a.stream != b.stream) else { return Vec::new() };
     let [a, b] = chains.map(|chain| &chain[index]);
     let found = first_token(sides, chains.map(|chain| &chain[..=index]), options, observer);
-    let (token, no_token) = match found {
-        Ok(token) => (Some(token), None),
-        Err(reason) => (None, Some(reason)),
-    };
-    let what = StreamDifference { step: a.step, a: a.stream, b: b.stream, token, no_token };
-    vec![Difference { part: Part::Stream, bearing: Bearing::Trained, what: What::Stream(what) }]
+    let mut what =
+        StreamDifference { step: a.step, a: a.stream, b: b.stream, token: None, no_token: None, same_rows: false };
+    match found {
+        Ok(First::Token(token)) => what.token = Some(*token),
+        Ok(First::OtherSalts) => what.same_rows = true,
+        Err(reason) => what.no_token = Some(reason),
+    }
+    // Salts say nothing of rows.
+    let bearing = if what.same_rows { Bearing::Label } else { Bearing::Trained };
+    vec![Difference { part: Part::Stream, bearing, what: What::Stream(what) }]
+}
+
+/// Why two streams have other digests.
+enum First {
+    /// The first token that differs.
+    Token(Box<TokenDifference>),
+    /// None does.
+    OtherSalts,
 }
 
 /// Rebuilds the rows of both runs and finds the first token that differs. The chains end with the step that differs.
@@ -117,7 +138,7 @@ fn first_token(
     chains: [&[ChainRecord]; 2],
     options: &DiffOptions,
     observer: &mut dyn Observer,
-) -> Result<TokenDifference, String> {
+) -> Result<First, String> {
     let mut jobs = Vec::with_capacity(2);
     for (side, chain) in sides.into_iter().zip(chains) {
         observer.phase(&format!("rebuilding the data stream of {}", side.run));
@@ -136,8 +157,12 @@ fn first_token(
         let row = |job: &Job| job.prepared.train.row(index).map_err(|error| error.to_string());
         let rows = [row(a)?, row(b)?];
         if rows[0] != rows[1] {
-            return Ok(token(index, [&rows[0], &rows[1]], [&a.tokenizer, &b.tokenizer]));
+            let token = token(index, [&rows[0], &rows[1]], [&a.tokenizer, &b.tokenizer]);
+            return Ok(First::Token(Box::new(token)));
         }
+    }
+    if a.prepared.head != b.prepared.head && stream_a.len() == stream_b.len() {
+        return Ok(First::OtherSalts);
     }
     Err("the rows are the same as far as both go: only how many a step takes, or how many there are, differs"
         .to_owned())
@@ -150,7 +175,7 @@ fn has_rows(job: &Job, chain: &[ChainRecord]) -> Result<bool, String> {
     if last.rows > stream.len() {
         return Ok(false);
     }
-    let mut head = StreamHead::new();
+    let mut head = job.prepared.head.clone();
     for index in 0..last.rows {
         head.push(&stream.row(index).map_err(|error| error.to_string())?);
     }

@@ -15,7 +15,7 @@ pub(crate) fn execute(options: &AuditOptions, printer: &mut Printer) -> anyhow::
     let facts = Facts::read(&options.run)?;
     let rows = ScanOptions {
         locations: places(&options.located.sources)?.into_iter().collect(),
-        source: locked_sources(options.located.offline),
+        source: locked_sources(options.located.offline, options.located.secrets.as_deref()),
     };
     if !options.no_rows {
         printer.note("searching the training rows for personal data");

@@ -9,8 +9,10 @@ use crate::cli::DiffOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &DiffOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    let library =
-        tune_verify::DiffOptions { source: locked_sources(options.offline), places: places(&options.sources)? };
+    let library = tune_verify::DiffOptions {
+        source: locked_sources(options.offline, options.secrets.as_deref()),
+        places: places(&options.sources)?,
+    };
     let report = tune_verify::diff([&options.run_a, &options.run_b], &library, printer)?;
     if options.json {
         printer.result(&serde_json::to_string_pretty(&report)?);

@@ -12,7 +12,7 @@ use crate::printer::Printer;
 
 pub(crate) fn execute(arguments: &ExportArguments, printer: &mut Printer) -> anyhow::Result<ExitCode> {
     let job = JobOptions {
-        source: locked_sources(arguments.located.offline),
+        source: locked_sources(arguments.located.offline, arguments.located.secrets.as_deref()),
         locations: places(&arguments.located.sources)?.into_iter().collect(),
         ..JobOptions::default()
     };

@@ -15,6 +15,7 @@ pub(crate) mod lock;
 pub(crate) mod open;
 pub(crate) mod plan;
 pub(crate) mod publish;
+pub(crate) mod reveal;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod verify;

@@ -52,8 +52,8 @@ pub(crate) fn places(given: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>>
 }
 
 /// Sources exactly as a run's lock has them.
-pub(crate) fn locked_sources(offline: bool) -> Options {
-    Options { mode: LockMode::Locked, offline, ..Options::default() }
+pub(crate) fn locked_sources(offline: bool, secrets: Option<&Path>) -> Options {
+    Options { mode: LockMode::Locked, offline, secrets: secrets.map(Path::to_owned), ..Options::default() }
 }
 
 /// The lock's treatment as the library names it.

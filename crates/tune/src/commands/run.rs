@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tune_train::evaluate::{Answer, Scores};
 use tune_train::{RunFolder, RunOutcome};
 
 use super::device::on_device;
@@ -24,11 +25,16 @@ fn summary(recipe: &tune_schema::recipe::Recipe, folder: &RunFolder, outcome: &R
         printer.note("this run is complete already; nothing was computed");
     }
     let shown = recipe.eval_samples_shown as usize;
-    for (before, after) in outcome.before.answers.iter().zip(&outcome.after.answers).take(shown) {
+    let texts = |scores: &'_ Scores| scores.answers.iter().filter_map(Answer::texts).cloned().collect::<Vec<_>>();
+    for (before, after) in texts(&outcome.before).iter().zip(&texts(&outcome.after)).take(shown) {
         printer.result(&format!("prompt:  {}", before.prompt.trim()));
         printer.result(&format!("before:  {}", one_line(&before.answer)));
         printer.result(&format!("after:   {}", one_line(&after.answer)));
         printer.result(&format!("correct: {}\n", if after.correct { "yes" } else { "no" }));
+    }
+    let withheld = outcome.after.answers.iter().filter(|answer| answer.texts().is_none()).count();
+    if withheld > 0 {
+        printer.result(&format!("{withheld} answers are to rows of unshareable sources: their texts are kept nowhere"));
     }
     let claim = &outcome.manifest.claim;
     let evaluation = &claim.evaluation;

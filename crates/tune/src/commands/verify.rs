@@ -25,7 +25,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
             "`--attest` adds to the folder that is verified, and what is fetched from the hub is not kept\nhint: fetch the repository, and name its folder"
         );
     }
-    let source = locked_sources(options.offline);
+    let source = locked_sources(options.offline, options.secrets.as_deref());
     let (opened, device) = select(&options.device)?;
     let library = tune_verify::VerifyOptions {
         level: match options.level {
@@ -40,6 +40,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         },
         seed: options.seed,
         publisher,
+        revealed: options.revealed.clone(),
         job: JobOptions { source, locations, device },
     };
     printer.log_every(50);
