@@ -171,7 +171,7 @@ fn withheld_checkpoints_are_named_and_the_levels_that_remain_work() {
     files.assert_code(0);
     assert!(files.stdout.contains("withheld") && files.stdout.contains("3 checkpoints"), "{}", files.stdout);
     verify(&world, &["published", "--level", "data"]).assert_code(0);
-    let both = verify(&world, &["published"]);
+    let both = verify(&world, &["published", "--segments", "2"]);
     both.assert_code(2);
     assert!(both.stdout.contains("only 1 begin at a checkpoint that is here"), "{}", both.stdout);
     let one = verify(&world, &["published", "--segments", "1"]);
@@ -386,24 +386,6 @@ fn a_second_result_or_a_loadable_file_is_seen() {
     }
     world.write("published/LICENSE", "terms");
     world.tune(&["verify", "published", "--level", "files"]).assert_code(0);
-}
-
-/// A source's name is a stranger's text: no file is written outside of the folder, nor over another.
-#[test]
-fn names_of_sources_lead_nowhere() {
-    let world = World::new();
-    let recipe = world.read("recipe.yaml");
-    for (number, name) in ["../../../evil", "../adapter_config", "/tmp/x", "a/b", ".."].into_iter().enumerate() {
-        world.write("recipe.yaml", &recipe.replace("name: rows", &format!("name: \"{name}\"")));
-        let (run, out) = (format!("run-{number}"), format!("deep/er/out-{number}"));
-        world.train(&run, &["max_steps=1"]);
-        world.tune(&["publish", &run, "--to", &out]).assert_code(0);
-        world.tune(&["verify", &out, "--level", "files"]).assert_code(0);
-        let croissant = fs::read_dir(world.path(&out).join("croissant")).expect("a folder").count();
-        assert_eq!(croissant, 1, "{name}");
-    }
-    assert_eq!(files(&world.path("deep")).keys().filter(|name| name.contains("evil")).count(), 1);
-    assert!(!world.path("evil.json").exists() && !world.path("deep/evil.json").exists());
 }
 
 #[test]

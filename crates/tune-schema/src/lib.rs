@@ -6,8 +6,9 @@
 //! - [`lock`]: the digests of all sources, `datasets.lock`
 //! - [`manifest`]: `manifest.json`, the claim and its environment
 //! - [`mod@environment`]: `environment.json`, machine and timings
+//! - [`export`]: `export.json`, what an export holds
 //! - [`chain`]: `chain.jsonl`, one record a step
-//! - [`text`]: what strangers wrote, in lines for people
+//! - [`text`], [`path`]: what strangers wrote, in lines for people and as places below a folder
 //! - [`adapter_config`]: `adapter_config.json` as PEFT has it
 //! - [`canonical`]: RFC 8785 bytes, over which digests are taken
 //! - [`device`]: the names of devices
@@ -20,8 +21,10 @@ pub mod chain;
 pub mod device;
 pub mod digest;
 pub mod environment;
+pub mod export;
 pub mod lock;
 pub mod manifest;
+pub mod path;
 pub mod philox;
 pub mod recipe;
 pub mod seed;

@@ -5,9 +5,10 @@
 //! - [`resolve`]: one source: found, fetched where needed, every byte compared with the lock
 //! - [`fetch`]: `https:`; [`pip`]: `pip:`
 //! - [`hub`]: the Hugging Face hub: repositories fetched whole, published folders sent
+//! - [`site`]: a folder on a web server, of which single files are fetched
 //!
-//! This is the only crate that uses the network: for a source that the cache does not hold, and for the hub where a
-//! command names it.
+//! This is the only crate that uses the network: for a source that the cache does not hold, and for the hub or a
+//! web server where a command names it.
 
 mod error;
 pub mod fetch;
@@ -16,6 +17,7 @@ mod local;
 pub mod lock_file;
 pub mod pip;
 mod resolve;
+pub mod site;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tune_schema::{Digest, to_canonical_json};
 use tune_train::environment::Environment;
 use tune_train::{Job, JobOptions, Observer, RunFolder, TrainError, run};
 
+use crate::export;
 use crate::files::Evidence;
 use crate::verdict::{Level, Outcome, Verdict};
 
@@ -61,6 +62,7 @@ pub fn check(
     check_stream(evidence, &job, verdict);
     check_side_files(folder, evidence, &job, verdict);
     check_questions(folder, &job, verdict);
+    export::check_data(folder, &job, verdict);
     Some(job)
 }
 

@@ -168,6 +168,15 @@ fn resolve_dataset(file: DatasetFile, path: &str, default_name: Option<&String>)
 /// Names tell sources apart, and provenance speaks of sources that exist.
 fn check_names(file: &RecipeFile, base: &String, datasets: &[Dataset]) -> Result<(), Invalid> {
     let mut names = vec![base.clone()];
+    let named = [("base_model_name".to_owned(), base)].into_iter();
+    let named = named.chain(datasets.iter().enumerate().map(|(i, set)| (format!("datasets.{i}.name"), &set.name)));
+    for (path, name) in named {
+        // Documents about a source are called as it is.
+        if let Err(problem) = crate::path::check_name(name) {
+            let problem = format!("{name:?} is no name for a source: {problem}");
+            return invalid(&path, problem, Some("a name like a file's: letters, digits, `-`, `_`, `.`"));
+        }
+    }
     for (i, dataset) in datasets.iter().enumerate() {
         let same = datasets[..i].iter().find(|other| other.name == dataset.name);
         if dataset.name == *base || same.is_some_and(|other| other.path != dataset.path) {
