@@ -13,6 +13,7 @@ use tune_train::RunFolder;
 use tune_train::checkpoint::{SideFiles, State, read_checkpoint, write_checkpoint, write_weights};
 use tune_train::evaluate::{Scores, read_scores, write_scores};
 
+use super::ANSWERS;
 use crate::support::forgery::{manifest, reseal, rewrite_chain};
 
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
@@ -58,6 +59,16 @@ pub(super) fn change_setting(run: &Path, resolved: (&str, &str), written: Option
     written.map(|written| edit("recipe.yaml", written));
     let claimed = parse_claimed("resolved.yaml", &text).expect("YAML");
     change_inputs(run, |inputs| inputs.recipe = canonical_digest(&claimed).expect("a digest"));
+}
+
+/// A line about the source `rows` in the recipe as written, with which the recipe is resolved anew.
+pub(super) fn state_provenance(run: &Path, line: &str) {
+    let path = run.join("recipe.yaml");
+    let text = fs::read_to_string(&path).expect("the recipe") + &format!("provenance:\n  rows:\n    {line}\n");
+    let recipe = tune_schema::recipe::load("recipe.yaml", &text, &ANSWERS.map(str::to_owned)).expect("a recipe").recipe;
+    fs::write(&path, text).expect("the run");
+    fs::write(run.join("resolved.yaml"), recipe.claimed_yaml()).expect("the run");
+    change_inputs(run, |inputs| inputs.recipe = canonical_digest(&recipe.claimed()).expect("a digest"));
 }
 
 /// Lines of the metrics changed, as a person could.

@@ -94,12 +94,14 @@ fn assert_rows(world: &World, original: &str, rows: &[Row]) {
     }
 }
 
+/// With these settings, so that there are answers to forge.
+const ANSWERS: [&str; 2] = ["eval_exact_match=2", "eval_max_new_tokens=4"];
+
 /// A finished run in `run`, and another one in `other`.
 fn world() -> World {
     let world = World::new();
-    let answers = ["eval_exact_match=2", "eval_max_new_tokens=4"];
-    world.train("run", &answers);
-    world.train("other", &[&answers[..], &["seed=8"]].concat());
+    world.train("run", &ANSWERS);
+    world.train("other", &[&ANSWERS[..], &["seed=8"]].concat());
     world
 }
 

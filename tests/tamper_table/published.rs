@@ -67,6 +67,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("final weights, with the last checkpoint left out", Seen::At("sample"), |_, folder| {
         fs::remove_dir_all(folder.join("run/checkpoints/step-000004")).expect("the folder");
+        fs::remove_dir_all(folder.join("gguf")).expect("the folder");
         let mut tensors = read_tensors(&folder.join(WEIGHTS)).expect("weights");
         nudge(&mut tensors);
         write_weights(folder, WEIGHTS, &tensors, &SideFiles::new()).expect("the folder");

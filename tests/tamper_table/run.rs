@@ -11,7 +11,7 @@ use tune_train::RunFolder;
 use super::forge::{
     WEIGHTS, add_tokens, better_loss, change_checkpoint, change_inputs, change_metrics, change_scores, change_setting,
     change_source, change_state_file, change_step, drop_steps, merge_steps, nudge, replace, rewrite_result,
-    shift_stream, swap_steps,
+    shift_stream, state_provenance, swap_steps,
 };
 use super::{Row, Seen};
 use crate::support::forgery::{manifest, reseal, rewrite_chain, seal};
@@ -172,10 +172,18 @@ pub(super) const INPUTS: &[Row] = &[
         let written = ("learning_rate: 1e-3", "learning_rate: 2e-3");
         change_setting(run, ("learning_rate: 0.001", "learning_rate: 0.002"), Some(written));
     }),
-    ("the licence of a source, in lock and claim", Seen::Never, |_, run| {
+    ("the licence of a source, in lock and claim", Seen::At("data"), |_, run| {
         change_source(run, "rows", |source| source.licence = Some("CC0-1.0".to_owned()));
     }),
-    ("the class of a source, in lock and claim", Seen::Never, |_, run| {
+    ("the class of a source, in lock and claim", Seen::At("data"), |_, run| {
+        change_source(run, "rows", |source| source.class = Some(DataClass::Open));
+    }),
+    ("the licence of a source, in recipe, lock and claim", Seen::Never, |_, run| {
+        state_provenance(run, "licence: CC0-1.0");
+        change_source(run, "rows", |source| source.licence = Some("CC0-1.0".to_owned()));
+    }),
+    ("the class of a source, in recipe, lock and claim", Seen::Never, |_, run| {
+        state_provenance(run, "class: open");
         change_source(run, "rows", |source| source.class = Some(DataClass::Open));
     }),
     ("a remark in the recipe as it was written", Seen::Never, |_, run| {
