@@ -17,7 +17,7 @@ fn prepared() -> World {
     fs::create_dir(world.path("temporary")).expect("a folder");
     world.train("run", &[]);
     world.tune(&["key", "new", "key.pem"]).assert_code(0);
-    world.tune(&["publish", "run", "--to", "published", "--key", "key.pem"]).assert_code(0);
+    world.tune(&["publish", "run", "--to", "published", "--gguf", "--key", "key.pem"]).assert_code(0);
     world
 }
 
