@@ -43,7 +43,7 @@ fn the_default_sample_is_small_and_says_what_it_costs() {
         ),
         (
             &["max_steps=4", "save_steps=1"],
-            "1 of 4 segments computed again, 1 of 4 steps (25.0 %): a single forged one is found with 25 %; a sample of this run costs more than 5 %: checkpoints at most 1 steps apart would make it less\n",
+            "1 of 4 segments computed again, 1 of 4 steps (25.0 %): a single forged one is found with 25 %; this sample costs more than 5 %: so does one of every run of so few steps\n",
         ),
     ] {
         let run = overrides[0];

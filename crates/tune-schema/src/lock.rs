@@ -127,7 +127,7 @@ impl Lock {
             let refused = |key: &str, text: &str, problem: &str| {
                 invalid(line_of(&format!("sources.{i}.{key}")), format!("{text:?} is refused: {problem}"))
             };
-            path::check_name(&source.name).map_err(|problem| refused("name", &source.name, problem))?;
+            path::check(&source.name).map_err(|problem| refused("name", &source.name, problem))?;
             for (j, file) in source.files.iter().enumerate() {
                 let key = format!("files.{j}.path");
                 path::check(&file.path).map_err(|problem| refused(&key, &file.path, problem))?;

@@ -261,11 +261,12 @@ impl Cost {
 
     /// What would make it less.
     fn hint(self) -> String {
-        format!(
-            "; a sample of this run costs more than {} %: checkpoints at most {} steps apart would make it less",
-            100 / ONE_STEP_IN,
-            (self.total / ONE_STEP_IN).max(1)
-        )
+        let less = match self.total / ONE_STEP_IN {
+            0 => "so does one of every run of so few steps".to_owned(),
+            1 => "a checkpoint after every step would make it less".to_owned(),
+            steps => format!("checkpoints at most {steps} steps apart would make it less"),
+        };
+        format!("; this sample costs more than {} %: {less}", 100 / ONE_STEP_IN)
     }
 }
 
@@ -330,7 +331,9 @@ mod tests {
         assert_eq!(size(&[[50; 40].as_slice(), &[1]].concat()), 2);
         assert_eq!(size(&[[1; 100].as_slice(), &[100]].concat()), 1);
         assert_eq!((size(&[]), size(&[7])), (1, 1));
-        assert!(Cost { sampled: 50, total: 200 }.hint().contains("at most 10 steps apart"));
+        let hint = |total| Cost { sampled: total, total }.hint();
+        assert!(hint(200).contains("at most 10 steps apart") && hint(39).contains("after every step"));
+        assert!(hint(19).contains("so few steps"));
     }
 
     #[test]
