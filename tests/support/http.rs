@@ -64,8 +64,11 @@ impl Answer {
             return Ok(());
         }
         stream.write_all(if self.half { &self.body[..self.body.len() / 2] } else { &self.body })?;
-        while self.endless {
-            stream.write_all(&self.body)?;
+        if self.endless {
+            // Until the other side hangs up.
+            loop {
+                stream.write_all(&self.body)?;
+            }
         }
         Ok(())
     }
