@@ -185,8 +185,8 @@ mod tests {
             Lock::parse("l", &broken)
         );
         for (from, to, line) in [
-            ("name: \"b\"", "name: \"../b\"", 18),
-            ("name: \"a\"", "name: \"a\\u001b[2J\"", 10),
+            ("name: \"b\"", "name: \"../b\"", 21),
+            ("name: \"a\"", "name: \"a\\u001b[2J\"", 11),
             ("path: \"a.jsonl\"", "path: \"../a.jsonl\"", 7),
         ] {
             let hostile = lock().to_yaml();
