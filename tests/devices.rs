@@ -23,7 +23,7 @@ fn the_device_does_not_show_in_the_claim() {
     assert_eq!(claim("auto"), claim("cpu"));
     let environment: Value = serde_json::from_str(&world.read("cpu/environment.json")).expect("JSON");
     assert_eq!(environment["backend"], "cpu");
-    world.tune(&["verify", "auto", "--device", "cpu"]).assert_code(0);
+    world.tune(&["verify", "auto", "--device", "cpu", "--segments", "2"]).assert_code(0);
 }
 
 #[test]

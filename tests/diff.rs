@@ -239,6 +239,32 @@ fn damaged_files() {
     world.tune(&["diff", "a", "b"]).assert_code(0);
 }
 
+/// What neither run has to compare is not the same, and a manifest that cannot be read is said whatever else differs.
+#[test]
+fn what_was_not_compared_is_not_the_same() {
+    let world = first();
+    copy_folder(&world.path("a"), &world.path("b"));
+    let write = |run: &str, name: &str, bytes: &[u8]| {
+        fs::write(world.path(run).join(name), bytes).expect("the run can be written");
+    };
+    for run in ["a", "b"] {
+        write(run, "manifest.json", b"{}");
+    }
+    write("b", "evaluation-after.json", b"{\"answers\":[],\"loss\":\"3f000000\"}");
+    let outcome = world.tune(&["diff", "a", "b"]);
+    outcome.assert_code(1);
+    assert!(outcome.stdout.contains("not compared: A has no manifest that can be read"), "{}", outcome.stdout);
+    for run in ["a", "b"] {
+        for name in files(&world.path(run)).keys() {
+            write(run, name, b"");
+        }
+    }
+    let outcome = world.tune(&["diff", "a", "b"]);
+    outcome.assert_code(2);
+    assert_eq!(outcome.stdout.matches("not compared: ").count(), 10, "{}", outcome.stdout);
+    assert!(!outcome.stdout.lines().any(|line| line.ends_with(" same")), "{}", outcome.stdout);
+}
+
 /// A pipe would make a reader wait for ever.
 #[test]
 fn pipes_are_not_opened() {

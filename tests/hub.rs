@@ -164,7 +164,7 @@ fn what_keeps_from_publishing_is_said_and_nothing_is_committed() {
     assert!(!world.path("folder").exists());
     // A pause that ends is no fault.
     hub.order(Faults { busy: 3, ..Faults::default() });
-    tune(&world, &hub, &PUBLISH).assert_code(0).assert_stderr(&["the hub asks to wait"]);
+    tune(&world, &hub, &PUBLISH).assert_code(0).assert_stderr(&["the server asks to wait"]);
     let public = tune(&world, &hub, &[&PUBLISH[..], &["--private"]].concat());
     public.assert_code(1).assert_stderr(&["everyone can read it"]);
 }

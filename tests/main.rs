@@ -20,6 +20,7 @@ mod recipe_page;
 mod resuming;
 mod same_bits;
 mod screens;
+mod site;
 mod sources;
 mod tamper_table;
 mod tampering;

@@ -21,7 +21,7 @@ fn finished() -> World {
 fn every_level_confirms_an_honest_run() {
     let world = finished();
     for level in ["files", "data", "sample", "full"] {
-        let outcome = world.tune(&["verify", "run", "--level", level]);
+        let outcome = world.tune(&["verify", "run", "--level", level, "--segments", "2"]);
         outcome.assert_code(0);
         assert!(outcome.stdout.contains("verified"), "{}", outcome.stdout);
     }
@@ -30,6 +30,32 @@ fn every_level_confirms_an_honest_run() {
     let verdict: Value = serde_json::from_str(&json.stdout).expect("the verdict is JSON");
     assert_eq!(verdict["conclusion"], "verified");
     assert_eq!(verdict["reached"], "sample");
+}
+
+/// What a sample costs is a twentieth of the run, or one segment; the verdict says how much it was and what that shows.
+#[test]
+fn the_default_sample_is_small_and_says_what_it_costs() {
+    let world = World::new();
+    for (overrides, said) in [
+        (
+            &["max_steps=20", "save_steps=1"][..],
+            "1 of 20 segments computed again, 1 of 20 steps (5.0 %): a single forged one is found with 5 %, 2 of them with 10 %\n",
+        ),
+        (
+            &["max_steps=4", "save_steps=1"],
+            "1 of 4 segments computed again, 1 of 4 steps (25.0 %): a single forged one is found with 25 %; this sample costs more than 5 %: so does one of every run of so few steps\n",
+        ),
+    ] {
+        let run = overrides[0];
+        world.train(run, overrides);
+        let outcome = world.tune(&["verify", run]);
+        outcome.assert_code(0);
+        assert!(outcome.stdout.contains(said), "{}", outcome.stdout);
+        assert_eq!(outcome.stdout.matches("every loss, norm and the state root").count(), 1, "{}", outcome.stdout);
+    }
+    // Asked for by number, the share is said, and nobody is told off for it.
+    let both = world.tune(&["verify", "max_steps=4", "--segments", "2"]);
+    assert!(both.stdout.contains("2 of 4 steps (50.0 %): a single forged one is found with 50 %\n"), "{}", both.stdout);
 }
 
 /// Verifying leaves the folder as it was.
@@ -134,7 +160,7 @@ fn an_edited_loss_with_new_hashes_is_found_by_computing_again() {
     reseal(&run, |_| {});
     world.tune(&["verify", "run", "--level", "data"]).assert_code(0);
     for level in ["sample", "full"] {
-        let outcome = world.tune(&["verify", "run", "--level", level]);
+        let outcome = world.tune(&["verify", "run", "--level", level, "--segments", "2"]);
         outcome.assert_code(1);
         assert!(outcome.stdout.contains("step 2"), "the step is not named:\n{}", outcome.stdout);
     }

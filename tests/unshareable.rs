@@ -13,7 +13,7 @@ use tune_schema::{Digest, to_canonical_json};
 
 use crate::support::forgery::reseal;
 use crate::support::{Outcome, World, claim_id, copy_folder, files};
-use crate::tamper_table::{change_checkpoint, nudge};
+use crate::tamper_table::forge::{change_checkpoint, nudge};
 
 const SETTINGS: [&str; 3] = ["val_set_size=8", "eval_exact_match=8", "eval_max_new_tokens=4"];
 

@@ -19,6 +19,17 @@ fn a_misspelt_key_of_a_data_set() {
     run_refused(&world, &[], 1, &[&place, "unknown key `pth`", "did you mean `path`?"]);
 }
 
+/// A source's name is that of a file in a published folder, and is shown to people.
+#[test]
+fn names_of_sources_that_lead_elsewhere() {
+    for name in ["../../../evil", "../adapter_config", "/tmp/x", "a/b", "..", "a\\\\b", "a\\u001b[2J", "a\\u202eb"] {
+        let world = world();
+        edit(&world, "recipe.yaml", "name: rows", &format!("name: \"{name}\""));
+        run_refused(&world, &[], 1, &["recipe.yaml:8:", "is no name for a source", "hint: a name like a file's"]);
+    }
+    run_refused(&world(), &["base_model_name=../x"], 1, &["is no name for a source"]);
+}
+
 #[test]
 fn a_duplicate_key() {
     let world = world();

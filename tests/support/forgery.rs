@@ -7,22 +7,36 @@ use serde_json::Value;
 use tune_schema::chain::ChainRecord;
 use tune_schema::manifest::Manifest;
 use tune_schema::{Digest, to_canonical_json};
+use tune_train::RunFolder;
 
 /// Puts a changed manifest in place with every hash of it made anew, as a forger would.
 pub(crate) fn reseal(run: &Path, change: impl FnOnce(&mut Manifest)) {
-    let bytes = fs::read(run.join("manifest.json")).expect("the manifest");
-    let mut manifest: Manifest = serde_json::from_slice(&bytes).expect("the manifest");
+    reseal_folder(&RunFolder::new(run), change);
+}
+
+/// The same in a run folder or a published one, of which files may be withheld.
+pub(crate) fn reseal_folder(folder: &RunFolder, change: impl FnOnce(&mut Manifest)) {
+    let mut manifest = manifest(folder);
     change(&mut manifest);
-    let listed: Vec<String> = manifest.claim.files.keys().cloned().collect();
-    for name in listed {
-        let digest = Digest::of(&fs::read(run.join(&name)).expect("a listed file"));
-        manifest.claim.files.insert(name, digest);
+    for (name, digest) in manifest.claim.files.iter_mut().chain(&mut manifest.environment) {
+        let place = folder.place(name);
+        assert!(place.exists() || folder.published().is_some(), "{name} is listed and not there");
+        if place.exists() {
+            *digest = Digest::of(&fs::read(place).expect("a listed file"));
+        }
     }
-    for (name, digest) in &mut manifest.environment {
-        *digest = Digest::of(&fs::read(run.join(name)).expect("a listed file"));
-    }
+    seal(folder, manifest);
+}
+
+/// The manifest as it is.
+pub(crate) fn manifest(folder: &RunFolder) -> Manifest {
+    serde_json::from_slice(&fs::read(folder.manifest()).expect("the manifest")).expect("the manifest")
+}
+
+/// Writes a manifest with its id and seal made anew, and the digests of the files as they stand in it.
+pub(crate) fn seal(folder: &RunFolder, manifest: Manifest) {
     let sealed = Manifest::new(manifest.claim, manifest.environment).expect("a manifest");
-    fs::write(run.join("manifest.json"), to_canonical_json(&sealed).expect("JSON")).expect("the run can be written");
+    fs::write(folder.manifest(), to_canonical_json(&sealed).expect("JSON")).expect("the run can be written");
 }
 
 /// Changes records of the chain and links them again.

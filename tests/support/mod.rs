@@ -2,7 +2,9 @@
 
 pub(crate) mod forgery;
 pub(crate) mod gguf;
+mod http;
 pub(crate) mod hub;
+pub(crate) mod site;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -161,6 +161,10 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), FsError> {
 /// # Errors
 /// Those of `fill`, or a folder that cannot be renamed.
 pub fn create_dir_whole<T, E: From<FsError>>(to: &Path, fill: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    // Making the folders above would make `a` of `a/../b` too.
+    if to.components().any(|part| part == std::path::Component::ParentDir) && !crate::is_dir(parent(to)) {
+        return Err(FsError::Unexpected { path: parent(to).to_owned(), what: "no folder that is there" }.into());
+    }
     let staging = crate::incomplete_name(to);
     crate::remove_dir_all(&staging)?;
     let done = fill(&staging).and_then(|value| {
@@ -321,6 +325,23 @@ mod tests {
     fn write(path: &Path, bytes: &[u8]) -> PathBuf {
         write_atomic(path, bytes).unwrap();
         path.to_owned()
+    }
+
+    #[test]
+    fn a_way_over_a_folder_that_is_not_there_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |to: &str| {
+            create_dir_whole(&folder.path().join(to), |staging| {
+                crate::create_dir_all(staging)?;
+                write_atomic(&staging.join("a"), b"")
+            })
+        };
+        let error = made("missing/../x").unwrap_err();
+        assert!(error.to_string().contains("missing") && !error.is_outside(), "{error}");
+        assert!(crate::list_folder(folder.path()).unwrap().is_empty());
+        made("deep/x").unwrap();
+        made("deep/../x").unwrap();
+        assert_eq!(crate::list_files_recursive(folder.path()).unwrap(), ["deep/x/a", "x/a"]);
     }
 
     #[test]

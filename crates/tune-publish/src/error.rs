@@ -34,6 +34,9 @@ pub enum PublishError {
         /// The file.
         path: PathBuf,
     },
+    /// An export of another run.
+    #[error("`{0}` is the record of another claim")]
+    OtherClaim(PathBuf),
     /// A text that is no key.
     #[error("`{path}` holds no P-256 key of this kind in PEM: {problem}")]
     Key {
@@ -75,6 +78,7 @@ impl PublishError {
             Self::Source(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Fs(error) => error.hint(),
+            Self::OtherClaim(_) => Some("export the run that is published".to_owned()),
             Self::Canonical(_) => None,
         }
     }

@@ -85,6 +85,12 @@ impl Source {
         texts.into_iter().flatten().find_map(|text| identifier::hub_id(text, kind))
     }
 
+    /// Whether only the recipe's author says that it is on the hub: its bytes were not taken from there by their address.
+    #[must_use]
+    pub fn is_hub_id_stated(&self, kind: HubKind) -> bool {
+        identifier::hub_id(&self.locked.uri, kind).is_none()
+    }
+
     /// A digest over its files: that of the one file, or over the list of them; of a commitment, its root.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -273,7 +279,7 @@ fn text(path: &Path) -> Result<String, PublishError> {
         .map_err(|error| PublishError::Unreadable { path: path.to_owned(), problem: error.to_string() })
 }
 
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T, PublishError> {
+pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, PublishError> {
     serde_json::from_slice(&tune_fs::read_limited(path, TEXT_LIMIT)?)
         .map_err(|error| PublishError::Unreadable { path: path.to_owned(), problem: error.to_string() })
 }

@@ -2,8 +2,9 @@
 //! documents. It is made whole beside its place and renamed into it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use tune_schema::export::{self, ExportRecord};
 use tune_schema::manifest::PUBLISHED_RUN;
 
 use crate::envelope::Envelope;
@@ -18,12 +19,24 @@ pub struct PublishOptions {
     pub without_checkpoints: bool,
     /// Signs the folder.
     pub key: Option<PrivateKey>,
+    /// The result as GGUF: a folder that `tune export --gguf` made of the same run.
+    pub gguf: Option<PathBuf>,
+}
+
+impl PublishOptions {
+    /// The record of the export that is published too.
+    fn export(&self, facts: &Facts) -> Result<Option<ExportRecord>, PublishError> {
+        let Some(folder) = &self.gguf else { return Ok(None) };
+        let path = folder.join(export::RECORD_FILE);
+        let record: ExportRecord = crate::facts::json(&path)?;
+        if record.claim_id == *facts.claim_id() { Ok(Some(record)) } else { Err(PublishError::OtherClaim(path)) }
+    }
 }
 
 /// A file of the published folder: copied from the run, or made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
-    Copied(std::path::PathBuf),
+    Copied(PathBuf),
     Made(Vec<u8>),
 }
 
@@ -40,9 +53,15 @@ fn contents(facts: &Facts, options: &PublishOptions) -> Result<BTreeMap<String, 
         let place = of_result.map_or_else(|| format!("{PUBLISHED_RUN}/{path}"), str::to_owned);
         contents.insert(place, Content::Copied(facts.folder.join(path)));
     }
-    for (path, bytes) in documents::all(facts) {
+    let record = options.export(facts)?;
+    for (path, bytes) in documents::all(facts, record.as_ref()) {
         if contents.insert(path.clone(), Content::Made(bytes)).is_some() {
             return Err(PublishError::Twice(path));
+        }
+    }
+    if let Some(folder) = &options.gguf {
+        for (name, path) in export::PUBLISHED_FILES.into_iter().zip(export::published_paths()) {
+            contents.insert(path, Content::Copied(folder.join(name)));
         }
     }
     if let Some(key) = &options.key {
@@ -55,12 +74,15 @@ fn contents(facts: &Facts, options: &PublishOptions) -> Result<BTreeMap<String, 
     Ok(contents)
 }
 
-/// Paths that [`publish`] would write.
+/// Paths that [`publish`] would write; with `gguf` those of an export too, which need not be made yet.
 ///
 /// # Errors
-/// None in practice.
-pub fn planned(facts: &Facts, options: &PublishOptions) -> Result<Vec<String>, PublishError> {
+/// An export that is named and cannot be read.
+pub fn planned(facts: &Facts, options: &PublishOptions, gguf: bool) -> Result<Vec<String>, PublishError> {
     let mut paths: Vec<String> = contents(facts, options)?.into_keys().collect();
+    if gguf {
+        paths.extend(export::published_paths());
+    }
     if options.key.is_some() {
         paths.push(signature::FILE_NAME.to_owned());
     }

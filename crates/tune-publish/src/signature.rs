@@ -116,6 +116,16 @@ pub fn verify_folder(folder: &Path, key: &PublicKey) -> Result<Result<usize, Str
     Ok(check(&bytes, &found, key))
 }
 
+/// Names of the files that a signature lists, whoever made it: what [`verify_folder`] will want to see. None where it is no
+/// signature.
+#[must_use]
+pub fn names(bytes: &[u8]) -> Vec<String> {
+    let bundle = serde_json::from_slice::<Bundle>(bytes).ok();
+    let stated = bundle.and_then(|bundle| bundle.dsse_envelope.statement().ok()).unwrap_or_default();
+    let listed = stated["predicate"]["resources"].as_array().cloned().unwrap_or_default();
+    listed.iter().filter_map(|resource| resource["name"].as_str().map(str::to_owned)).collect()
+}
+
 fn check(bytes: &[u8], found: &[(String, Digest)], key: &PublicKey) -> Result<usize, String> {
     let bundle: Bundle = serde_json::from_slice(bytes).map_err(|error| format!("it is no Sigstore bundle: {error}"))?;
     if bundle.media_type != MEDIA_TYPE {
@@ -164,6 +174,8 @@ mod tests {
         sign_folder(&folder, "model", &key).unwrap();
         let verdict = || verify_folder(&folder, &key.public()).unwrap();
         assert_eq!(verdict(), Ok(2));
+        assert_eq!(names(&tune_fs::read(&folder.join(FILE_NAME)).unwrap()), ["README.md", "run/chain.jsonl"]);
+        assert_eq!(names(b"{}"), [""; 0]);
         let other = PrivateKey::generate().public();
         assert!(verify_folder(&folder, &other).unwrap().unwrap_err().contains("made with the key"));
         put("run/chain.jsonl", "c");

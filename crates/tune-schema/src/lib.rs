@@ -8,8 +8,9 @@
 //! - [`reveal`]: chosen rows of such a source, with their proofs
 //! - [`manifest`]: `manifest.json`, the claim and its environment
 //! - [`mod@environment`]: `environment.json`, machine and timings
+//! - [`export`]: `export.json`, what an export holds
 //! - [`chain`]: `chain.jsonl`, one record a step
-//! - [`text`]: what strangers wrote, in lines for people
+//! - [`text`], [`path`]: what strangers wrote, in lines for people and as places below a folder
 //! - [`adapter_config`]: `adapter_config.json` as PEFT has it
 //! - [`canonical`]: RFC 8785 bytes, over which digests are taken
 //! - [`device`]: the names of devices
@@ -23,10 +24,12 @@ pub mod commitment;
 pub mod device;
 pub mod digest;
 pub mod environment;
+pub mod export;
 mod hex;
 pub mod lock;
 pub mod manifest;
 pub mod merkle;
+pub mod path;
 pub mod philox;
 pub mod recipe;
 pub mod reveal;

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
 use crate::commitment::Commitment;
 use crate::recipe::{DataClass, yaml};
+use crate::{Digest, path};
 
 /// The format version this crate reads and writes. A higher one is refused with its own error.
 pub const LOCK_VERSION: u32 = 1;
@@ -135,17 +135,25 @@ impl Lock {
         {
             return Err(LockError::Newer { file: file.to_owned(), found });
         }
-        let line = |path: &str| document.values.get(path).map_or(1, |place| place.line);
+        let line_of = |path: &str| document.values.get(path).map_or(1, |place| place.line);
         let lock: Self = serde_path_to_error::deserialize(&document.value).map_err(
             |error: serde_path_to_error::Error<serde_json::Error>| {
                 let path = error.path().to_string().replace(['[', ']'], ".").replace("..", ".");
-                invalid(line(path.trim_matches('.')), error.inner().to_string())
+                invalid(line_of(path.trim_matches('.')), error.inner().to_string())
             },
         )?;
         for (i, source) in lock.sources.iter().enumerate() {
+            let refused = |key: &str, text: &str, problem: &str| {
+                invalid(line_of(&format!("sources.{i}.{key}")), format!("{text:?} is refused: {problem}"))
+            };
+            path::check(&source.name).map_err(|problem| refused("name", &source.name, problem))?;
             if source.files.is_empty() == source.commitment.is_none() {
                 let problem = "a source has either `files` or a `commitment`";
-                return Err(invalid(line(&format!("sources.{i}.name")), problem.to_owned()));
+                return Err(invalid(line_of(&format!("sources.{i}.name")), problem.to_owned()));
+            }
+            for (j, file) in source.files.iter().enumerate() {
+                let key = format!("files.{j}.path");
+                path::check(&file.path).map_err(|problem| refused(&key, &file.path, problem))?;
             }
         }
         Ok(lock)
@@ -217,6 +225,17 @@ mod tests {
             "{:?}",
             Lock::parse("l", &broken)
         );
+        for (from, to, line) in [
+            ("name: \"b\"", "name: \"../b\"", 21),
+            ("name: \"a\"", "name: \"a\\u001b[2J\"", 11),
+            ("path: \"a.jsonl\"", "path: \"../a.jsonl\"", 7),
+        ] {
+            let hostile = lock().to_yaml();
+            assert!(hostile.contains(from), "{hostile}");
+            let error = Lock::parse("l", &hostile.replacen(from, to, 1)).unwrap_err();
+            assert!(matches!(error, LockError::Invalid { line: found, .. } if found == line), "{error:?}\n{hostile}");
+            assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        }
         let unknown = lock().to_yaml().replace("licence:", "license:");
         assert!(matches!(Lock::parse("l", &unknown), Err(LockError::Invalid { .. })));
     }

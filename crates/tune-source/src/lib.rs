@@ -6,9 +6,10 @@
 //! - [`commit`]: what stands for the rows of an unshareable source; [`secrets`]: what that is made with
 //! - [`fetch`]: `https:`; [`pip`]: `pip:`
 //! - [`hub`]: the Hugging Face hub: repositories fetched whole, published folders sent
+//! - [`site`]: a folder on a web server, of which single files are fetched
 //!
-//! This is the only crate that uses the network: for a source that the cache does not hold, and for the hub where a
-//! command names it.
+//! This is the only crate that uses the network: for a source that the cache does not hold, and for the hub or a
+//! web server where a command names it.
 
 pub mod commit;
 mod error;
@@ -19,6 +20,7 @@ pub mod lock_file;
 pub mod pip;
 mod resolve;
 pub mod secrets;
+pub mod site;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use tune_kernels::KernelBackend;
 use tune_model::base::{BaseModel, Keep, write_safetensors};
 use tune_model::export::{AdapterFacts, Merged, Modelfile, PromptForm, adapter_gguf, modelfile, write_merged_gguf};
 use tune_model::{HostTensors, Model};
 use tune_schema::Digest;
+use tune_schema::export::{ADAPTED_BASE, ADAPTER_FILE, BASE_FILE, ExportRecord, Fidelity, MODELFILE, RECORD_FILE};
 use tune_schema::recipe::{Adapter, DatasetType};
 use tune_schema::seed::Seed;
 
@@ -30,30 +30,6 @@ pub struct ExportOptions {
     pub gguf: bool,
     /// `merged/`, a model in Hugging Face layout, and with `gguf` also `merged.gguf`.
     pub merged: bool,
-}
-
-/// `export.json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ExportRecord {
-    /// The claim whose result it is.
-    pub claim_id: Digest,
-    /// Digest of every file, by path.
-    pub files: BTreeMap<String, Digest>,
-    /// How far each form's logits are from the run's, by form.
-    pub fidelity: BTreeMap<String, Fidelity>,
-}
-
-/// The logits of a form beside those of the run's own model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Fidelity {
-    /// Prompts looked at.
-    pub prompts: usize,
-    /// Tokens of these prompts.
-    pub tokens: usize,
-    /// Largest absolute difference of two logits.
-    pub largest_difference: f32,
-    /// Tokens after which both find the same next token most likely.
-    pub same_next_token: usize,
 }
 
 /// Prompts that are looked at, and the longest part of one in tokens.
@@ -82,6 +58,45 @@ pub fn export<B: KernelBackend>(
     tune_fs::create_dir_whole(to, |staging| fill::<B>(job, folder, claim_id, staging, options, device, observer))
 }
 
+/// The adapter as GGUF and its Modelfile, by name: what [`export()`] writes of a run with `gguf`, but for the base and the
+/// record. Needs the base's configuration only, not its weights.
+///
+/// # Errors
+/// A run without adapter, a result that has no such form, or files that cannot be read.
+pub fn adapter_files(job: &Job, folder: &RunFolder) -> Result<BTreeMap<&'static str, Vec<u8>>, TrainError> {
+    if job.recipe.adapter != Adapter::Lora {
+        return Err(TrainError::NothingToExport);
+    }
+    adapter_files_of(job, &result(job, folder)?)
+}
+
+fn adapter_files_of(job: &Job, tensors: &HostTensors) -> Result<BTreeMap<&'static str, Vec<u8>>, TrainError> {
+    let adapter = adapter_gguf(&adapter_facts(job), tensors, &job.base.config, Some(&result_name(job)))?;
+    let text = modelfile(&Modelfile {
+        from: &format!("./{BASE_FILE}"),
+        adapter: Some(&format!("./{ADAPTER_FILE}")),
+        prompt: prompt_form(job),
+        stop: &[],
+        licence: None,
+    })?;
+    Ok(BTreeMap::from([(ADAPTER_FILE, adapter), (MODELFILE, text.into_bytes())]))
+}
+
+/// The trained tensors.
+fn result(job: &Job, folder: &RunFolder) -> Result<HostTensors, TrainError> {
+    read_tensors(&folder.result(job.recipe.adapter).join(weights_file(&job.recipe)))
+}
+
+fn adapter_facts(job: &Job) -> AdapterFacts {
+    let recipe = &job.recipe;
+    AdapterFacts { rank: recipe.lora_r as usize, alpha: recipe.lora_alpha, rslora: recipe.use_rslora }
+}
+
+/// What the result is called within the files.
+fn result_name(job: &Job) -> String {
+    format!("{}-lora", job.recipe.base_model_name)
+}
+
 fn fill<B: KernelBackend>(
     job: &Job,
     folder: &RunFolder,
@@ -92,25 +107,17 @@ fn fill<B: KernelBackend>(
     observer: &mut dyn Observer,
 ) -> Result<ExportRecord, TrainError> {
     let recipe = &job.recipe;
-    let facts = AdapterFacts { rank: recipe.lora_r as usize, alpha: recipe.lora_alpha, rslora: recipe.use_rslora };
-    let tensors = read_tensors(&folder.result(recipe.adapter).join(weights_file(recipe)))?;
-    let name = format!("{}-lora", recipe.base_model_name);
+    let tensors = result(job, folder)?;
+    let facts = adapter_facts(job);
     tune_fs::create_dir_all(place)?;
     let mut forms: BTreeMap<String, Form> = BTreeMap::new();
     if options.gguf {
         observer.phase("writing the adapter and its base as GGUF");
-        let adapter = adapter_gguf(&facts, &tensors, &job.base.config, Some(&name))?;
-        tune_fs::write_atomic(&place.join("adapter.gguf"), &adapter)?;
-        write_gguf(&Merged::without_adapter(&job.base), &place.join("base.gguf"), &recipe.base_model_name)?;
-        let text = modelfile(&Modelfile {
-            from: "./base.gguf",
-            adapter: Some("./adapter.gguf"),
-            prompt: prompt_form(job),
-            stop: &[],
-            licence: None,
-        })?;
-        tune_fs::write_atomic(&place.join("Modelfile"), text.as_bytes())?;
-        forms.insert("base.gguf with adapter".to_owned(), Form { path: place.join("base.gguf"), adapted: true });
+        for (name, bytes) in adapter_files_of(job, &tensors)? {
+            tune_fs::write_atomic(&place.join(name), &bytes)?;
+        }
+        write_gguf(&Merged::without_adapter(&job.base), &place.join(BASE_FILE), &recipe.base_model_name)?;
+        forms.insert(ADAPTED_BASE.to_owned(), Form { path: place.join(BASE_FILE), adapted: true });
     }
     if options.merged {
         observer.phase("merging");
@@ -124,7 +131,7 @@ fn fill<B: KernelBackend>(
         }
         forms.insert("merged".to_owned(), Form { path: model, adapted: false });
         if options.gguf {
-            write_gguf(&merged, &place.join("merged.gguf"), &name)?;
+            write_gguf(&merged, &place.join("merged.gguf"), &result_name(job))?;
             forms.insert("merged.gguf".to_owned(), Form { path: place.join("merged.gguf"), adapted: false });
         }
     }
@@ -143,7 +150,7 @@ fn fill<B: KernelBackend>(
         files.insert(path, digest);
     }
     let record = ExportRecord { claim_id, files, fidelity };
-    tune_fs::write_atomic(&place.join("export.json"), &tune_schema::to_canonical_json(&record)?)?;
+    tune_fs::write_atomic(&place.join(RECORD_FILE), &tune_schema::to_canonical_json(&record)?)?;
     Ok(record)
 }
 

@@ -42,8 +42,7 @@ impl RunFolder {
     /// Where the file is that a manifest calls `listed`.
     #[must_use]
     pub fn place(&self, listed: &str) -> PathBuf {
-        let of_result = RESULT_FILES.iter().find_map(|(folder, _)| listed.strip_prefix(folder)?.strip_prefix('/'));
-        match (&self.published, of_result) {
+        match (&self.published, name_of_result(listed)) {
             (Some(published), Some(name)) => published.join(name),
             _ => self.path.join(listed),
         }
@@ -143,6 +142,12 @@ pub const RESULT_FILES: [(&str, &[&str]); 2] = [
     ("adapter", &["adapter_config.json", "adapter_model.safetensors"]),
     ("model", &["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]),
 ];
+
+/// The name in its folder of a file of the result, by its path in a manifest.
+#[must_use]
+pub fn name_of_result(listed: &str) -> Option<&str> {
+    RESULT_FILES.iter().find_map(|(folder, _)| listed.strip_prefix(folder)?.strip_prefix('/'))
+}
 
 /// Paths of a run folder whose bytes depend on the machine and the hour.
 pub const ENVIRONMENT: [&str; 3] = ["environment.json", "metrics.jsonl", "recipe.yaml"];

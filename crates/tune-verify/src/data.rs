@@ -17,6 +17,7 @@ use tune_train::evaluate::is_asked;
 use tune_train::job::{self, WithoutRows};
 use tune_train::{Job, JobOptions, Observer, RunFolder, TrainError, run};
 
+use crate::export;
 use crate::files::Evidence;
 use crate::verdict::{Level, Outcome, Verdict};
 
@@ -72,6 +73,7 @@ pub fn check(
     check_stream(evidence, &job, verdict);
     check_side_files(folder, evidence, &run::side_files(&job.recipe, &job.base, &job.inputs), verdict);
     check_questions(folder, &job, verdict);
+    export::check_data(folder, &job, verdict);
     Some(Opened::Whole(Box::new(job)))
 }
 
@@ -129,6 +131,7 @@ fn check_without_rows(
     check_side_files(folder, evidence, &run::side_files(&parts.recipe, &parts.base, &parts.inputs), verdict);
     let questions = format!("which these are cannot be told without the rows of {list}");
     verdict.record(Level::Data, "held-out examples", Outcome::NotChecked(questions));
+    export::leave_unchecked(folder, &format!("not made again without the rows of {list}"), verdict);
     Some(parts)
 }
 

@@ -18,7 +18,7 @@ use tune_train::{chain_file, layout, run};
 
 use crate::data::check_name;
 use crate::verdict::{Level, Outcome, Verdict};
-use crate::{VerifyError, attest};
+use crate::{VerifyError, attest, export};
 
 /// What a folder whose files are in order gives the further levels.
 #[derive(Debug, Clone)]
@@ -72,6 +72,7 @@ pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyEr
         return Ok((verdict, None));
     }
     let Listed { complete, withheld } = check_listed(folder, &manifest, &found, &mut verdict);
+    export::check_files(folder, manifest.claim_id, &mut verdict);
     let evidence =
         (complete && !verdict.differs()).then(|| check_contents(folder, manifest, withheld, &mut verdict)).flatten();
     Ok((verdict, evidence))
@@ -120,7 +121,9 @@ fn is_loadable(path: &str) -> bool {
         "txt",
     ];
     let kind = path.rsplit_once('.').map(|(_, kind)| kind.to_ascii_lowercase());
-    kind.is_some_and(|kind| KINDS.contains(&kind.as_str())) && !tune_publish::documents::is_document(path)
+    kind.is_some_and(|kind| KINDS.contains(&kind.as_str()))
+        && !tune_publish::documents::is_document(path)
+        && !export::is_export(path)
 }
 
 /// The manifest in itself.
@@ -168,7 +171,9 @@ fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdi
     let (mut verified, mut missing) = (0, 0);
     for (path, stated) in &listed {
         // What is not in the folder's list is not opened, whatever its path says.
-        let outcome = if checkpoint_of(path).is_some_and(|step| withheld.contains(&step)) {
+        let outcome = if let Err(problem) = tune_schema::path::check(path) {
+            Outcome::Differs(format!("the manifest lists this path, which no run has: {problem}"))
+        } else if checkpoint_of(path).is_some_and(|step| withheld.contains(&step)) {
             continue;
         } else if !found.contains(path) {
             missing += 1;

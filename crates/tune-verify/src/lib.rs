@@ -7,14 +7,17 @@
 //! - [`mod@reveal`]: rows of an unshareable source, shown with their proofs, and checked
 //! - [`attest`]: a verdict as a signed statement
 //! - [`verify`]: the levels in order; each includes the ones before it
+//! - [`remote`]: a run on a web server, in a folder of this machine
 //! - [`mod@diff`]: where two runs part, and what explains it
 
 pub mod attest;
 pub mod data;
 pub mod diff;
 mod error;
+mod export;
 pub mod files;
 pub mod full;
+pub mod remote;
 pub mod reveal;
 pub mod sample;
 pub mod verdict;
@@ -88,6 +91,9 @@ pub fn verify<B: KernelBackend>(
             sample::check::<B>(&folder, &evidence, &job, options, devices, &mut verdict, observer);
             if options.level == Level::Full && !verdict.differs() {
                 full::check::<B>(&evidence, &job, devices, &mut verdict, observer);
+                if let Some(device) = devices.first() {
+                    export::check_full::<B>(&folder, &job, evidence.manifest.claim_id, device, &mut verdict, observer);
+                }
             }
         }
     }

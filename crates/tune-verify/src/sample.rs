@@ -41,7 +41,7 @@ pub fn check<B: KernelBackend>(
     // The state at step 0 follows from the seed, and needs no checkpoint.
     let possible: Vec<(u64, u64)> =
         segments.iter().copied().filter(|(from, _)| *from == 0 || !evidence.withheld.contains(from)).collect();
-    let wanted = options.sample.segments(segments.len());
+    let wanted = options.sample.segments(&segments.iter().map(steps_of).collect::<Vec<_>>());
     let mut chosen = choose(possible.len(), wanted, options.seed.unwrap_or_else(random_seed));
     // Level `full` computes all of them again.
     let gap = |reason: String| match options.level {
@@ -91,7 +91,12 @@ pub fn check<B: KernelBackend>(
         verdict.record(Level::Sample, "segments", gap(reason));
     }
     if options.level == Level::Sample {
-        verdict.confidence = Some(confidence(chosen.len(), segments.len(), possible.len()));
+        let (count, possible_count) = (segments.len(), possible.len());
+        let sampled: u64 = chosen.iter().map(|index| steps_of(&possible[*index])).sum();
+        let cost = Cost { sampled, total: segments.iter().map(steps_of).sum() };
+        let above = options.sample == SampleSize::Twentieth && cost.is_above();
+        let hint = if above { cost.hint() } else { String::new() };
+        verdict.confidence = Some(confidence(chosen.len(), count, possible_count, cost) + &hint);
     }
 }
 
@@ -138,6 +143,11 @@ fn other_result<B: KernelBackend>(evidence: &Evidence, trainer: &Trainer<B>) -> 
 fn segments(chain: &[ChainRecord]) -> Vec<(u64, u64)> {
     let saved: Vec<u64> = chain.iter().filter(|record| record.state_root.is_some()).map(|record| record.step).collect();
     saved.windows(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+/// Steps of a segment.
+fn steps_of((from, to): &(u64, u64)) -> u64 {
+    to - from
 }
 
 /// `count` of `n` without repetition, in order: the smallest of `n` random numbers keyed by `seed`.
@@ -214,9 +224,15 @@ pub(crate) fn difference(found: &ChainRecord, stated: &ChainRecord) -> String {
     format!("step {step}: the counts differ")
 }
 
+/// A sample costs one in so many steps of the run, where nothing else is asked for.
+const ONE_STEP_IN: u64 = 20;
+
 /// How many segments a sample has.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum SampleSize {
+    /// As many as are at most 5 % of the run's steps, whichever are drawn; one where that is more already.
+    #[default]
+    Twentieth,
     /// So many.
     Segments(usize),
     /// As many as find a forgery with this probability, if so large a share of the segments is forged.
@@ -229,7 +245,7 @@ pub enum SampleSize {
 }
 
 impl SampleSize {
-    /// Segments of `n` to compute again.
+    /// How many segments to compute again, where these are the steps of each.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
@@ -237,8 +253,13 @@ impl SampleSize {
         clippy::cast_precision_loss,
         reason = "a share of a number of segments"
     )]
-    pub fn segments(self, n: usize) -> usize {
+    pub fn segments(self, steps: &[u64]) -> usize {
+        let n = steps.len();
         match self {
+            Self::Twentieth => {
+                let longest = steps.iter().max().map_or(1, |longest| longest.saturating_mul(ONE_STEP_IN).max(1));
+                ((steps.iter().sum::<u64>() / longest) as usize).clamp(1, n.max(1))
+            }
             Self::Segments(count) => count,
             Self::Confidence { probability, forged } => {
                 let forged = ((n as f64 * forged).ceil() as usize).clamp(1, n.max(1));
@@ -254,17 +275,50 @@ fn caught(chosen: usize, n: usize, forged: usize) -> f64 {
     1.0 - (0..forged).map(|i| (n - chosen).saturating_sub(i) as f64 / (n - i) as f64).product::<f64>()
 }
 
+/// What a sample costs: its steps, of all steps of the run.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    sampled: u64,
+    total: u64,
+}
+
+impl Cost {
+    /// Whether it is more than a sample should be.
+    fn is_above(self) -> bool {
+        self.sampled.saturating_mul(ONE_STEP_IN) > self.total
+    }
+
+    /// What would make it less.
+    fn hint(self) -> String {
+        let less = match self.total / ONE_STEP_IN {
+            0 => "so does one of every run of so few steps".to_owned(),
+            1 => "a checkpoint after every step would make it less".to_owned(),
+            steps => format!("checkpoints at most {steps} steps apart would make it less"),
+        };
+        format!("; this sample costs more than {} %: {less}", 100 / ONE_STEP_IN)
+    }
+}
+
+/// `2 of 40 steps (5.0 %)`
+impl std::fmt::Display for Cost {
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let share = 100.0 * self.sampled as f64 / self.total.max(1) as f64;
+        write!(f, "{} of {} steps ({share:.1} %)", self.sampled, self.total)
+    }
+}
+
 /// What `chosen` of `n` segments show, if `possible` could have been chosen.
-fn confidence(chosen: usize, n: usize, possible: usize) -> String {
+fn confidence(chosen: usize, n: usize, possible: usize, cost: Cost) -> String {
     if possible < n {
         return format!(
-            "{chosen} of {n} segments computed again, chosen among the {possible} whose checkpoints are here: a forgery in one of the \
+            "{chosen} of {n} segments computed again, {cost}, chosen among the {possible} whose checkpoints are here: a forgery in one of the \
              others would not be seen at this level"
         );
     }
     let percent = |forged: usize| 100.0 * caught(chosen, n, forged);
     let one = format!(
-        "{chosen} of {n} segments computed again: a single forged one is found with {:.0} %",
+        "{chosen} of {n} segments computed again, {cost}: a single forged one is found with {:.0} %",
         percent(1.min(n))
     );
     match n.div_ceil(10) {
@@ -287,11 +341,40 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_costs_a_twentieth_or_one_segment() {
+        let size = |steps: &[u64]| SampleSize::default().segments(steps);
+        for (segments, length, chosen, share) in [
+            (4, 50, 1, "25.0 %"),
+            (19, 50, 1, "5.3 %"),
+            (20, 50, 1, "5.0 %"),
+            (39, 1, 1, "2.6 %"),
+            (200, 50, 10, "5.0 %"),
+        ] {
+            let steps = vec![length; segments];
+            assert_eq!(size(&steps), chosen, "{segments} segments");
+            let cost = Cost { sampled: chosen as u64 * length, total: segments as u64 * length };
+            assert!(cost.to_string().ends_with(&format!("({share})")), "{segments} segments: {cost}");
+            assert_eq!(cost.is_above(), segments < 20, "{segments} segments");
+        }
+        // The last segment is often shorter, and a long one among short ones counts: whichever are drawn.
+        assert_eq!(size(&[[50; 40].as_slice(), &[1]].concat()), 2);
+        assert_eq!(size(&[[1; 100].as_slice(), &[100]].concat()), 1);
+        assert_eq!((size(&[]), size(&[7])), (1, 1));
+        let hint = |total| Cost { sampled: total, total }.hint();
+        assert!(hint(200).contains("at most 10 steps apart") && hint(39).contains("after every step"));
+        assert!(hint(19).contains("so few steps"));
+    }
+
+    #[test]
     fn confidence_counts() {
-        assert!(confidence(2, 10, 10).contains("with 20 %"), "{}", confidence(2, 10, 10));
+        let confidence = |chosen: usize, n: usize, possible| {
+            super::confidence(chosen, n, possible, Cost { sampled: 5 * chosen as u64, total: 5 * n as u64 })
+        };
+        let two = confidence(2, 10, 10);
+        assert!(two.contains("with 20 %") && two.contains("10 of 50 steps (20.0 %)"), "{two}");
         assert!(confidence(10, 10, 10).contains("with 100 %"));
         assert!(confidence(1, 10, 1).contains("would not be seen"));
-        let size = |probability, forged, n| SampleSize::Confidence { probability, forged }.segments(n);
+        let size = |probability, forged, n| SampleSize::Confidence { probability, forged }.segments(&vec![5; n]);
         // Of 20 segments one is forged: 19 of them find it with 95 %, only all of them with 99 %.
         assert_eq!((size(0.95, 0.05, 20), size(0.99, 0.05, 20)), (19, 20));
         // Five of 100: 1 - (41·40·39·38·37)/(100·99·98·97·96) is the first above 99 %.

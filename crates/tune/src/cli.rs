@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Data(DataOptions),
     /// Verify a run: exit code 0 verified, 1 differs, 2 could not be checked
     #[command(
-        after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl\n  tune verify hf://user/repo --yes"
+        after_help = "Levels, each including the ones before:\n  files   every hash in the folder, and that they fit together\n  data    the stream of rows, rebuilt from the sources\n  sample  some segments between checkpoints, computed again\n  full    the whole run, computed again\n\nExamples:\n  tune verify runs/quickstart\n  tune verify runs/quickstart --level full\n  tune verify runs/quickstart --level data --source quickstart-records=elsewhere/records.jsonl\n  tune verify hf://user/repo --yes\n  tune verify https://example.org/model/"
     )]
     Verify(VerifyOptions),
     /// Show chosen rows of an unshareable source, each with the proof that the claim committed to it
@@ -201,14 +201,15 @@ pub(crate) enum LevelName {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyOptions {
-    /// A run folder or published folder, or its `manifest.json`; or `hf://user/repo[@revision]`, fetched after asking
+    /// A run folder or published folder, or its `manifest.json`; also `https://…` and `hf://user/repo[@revision]`, fetched after
+    /// asking
     pub(crate) target: PathBuf,
     /// How far to go
     #[arg(long, value_enum, default_value = "sample")]
     pub(crate) level: LevelName,
-    /// Segments that level `sample` computes again
-    #[arg(long, default_value_t = 2, conflicts_with_all = ["confidence", "tampered"])]
-    pub(crate) segments: usize,
+    /// Segments that level `sample` computes again [default: as many as are 5 % of the steps, at least one]
+    #[arg(long, conflicts_with_all = ["confidence", "tampered"])]
+    pub(crate) segments: Option<usize>,
     /// Instead as many segments as find a forgery with this probability
     #[arg(long, value_parser = share, requires = "tampered")]
     pub(crate) confidence: Option<f64>,
@@ -239,7 +240,7 @@ pub(crate) struct VerifyOptions {
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,
-    /// Fetch `hf://…` without asking
+    /// Fetch `hf://…` or `https://…` without asking
     #[arg(long, short)]
     pub(crate) yes: bool,
     /// Print the verdict as JSON
@@ -378,9 +379,14 @@ pub(crate) struct PublishOptions {
     /// Leave the checkpoints out: verifiers can then only compute the whole run again, or its first steps
     #[arg(long)]
     pub(crate) without_checkpoints: bool,
+    /// The adapter as GGUF too, with a Modelfile for Ollama: needs the base model
+    #[arg(long)]
+    pub(crate) gguf: bool,
     /// List the files that would be written or sent
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) located: LocatedSources,
 }
 
 #[derive(Debug, Args)]

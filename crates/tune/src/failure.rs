@@ -8,6 +8,7 @@ use tune_kernels::cube::DeviceFailure;
 use tune_kernels::cube::device::OpenError;
 use tune_publish::PublishError;
 use tune_source::hub::HubError;
+use tune_source::site::SiteError;
 use tune_train::TrainError;
 
 use crate::printer::Printer;
@@ -33,7 +34,7 @@ pub(crate) fn report(error: &anyhow::Error, printer: &mut Printer) -> ExitCode {
 
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        let hints: [Option<String>; 8] = [
+        let hints: [Option<String>; 9] = [
             cause.downcast_ref::<TrainError>().and_then(TrainError::hint),
             cause.downcast_ref::<DataError>().and_then(DataError::hint),
             cause.downcast_ref::<FsError>().and_then(FsError::hint),
@@ -41,6 +42,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             cause.downcast_ref::<DeviceFailure>().map(DeviceFailure::hint),
             cause.downcast_ref::<PublishError>().and_then(PublishError::hint),
             cause.downcast_ref::<HubError>().and_then(HubError::hint),
+            cause.downcast_ref::<SiteError>().and_then(SiteError::hint),
             cause.downcast_ref::<tune_verify::VerifyError>().and_then(tune_verify::VerifyError::hint),
         ];
         hints.into_iter().flatten().next()
@@ -55,7 +57,8 @@ fn is_outside(error: &anyhow::Error) -> bool {
         let files = cause.downcast_ref::<FsError>().is_some_and(FsError::is_outside);
         let publish = cause.downcast_ref::<PublishError>().is_some_and(PublishError::is_outside);
         let hub = cause.downcast_ref::<HubError>().is_some_and(HubError::is_outside);
+        let site = cause.downcast_ref::<SiteError>().is_some_and(SiteError::is_outside);
         let device = cause.is::<OpenError>() || cause.is::<DeviceFailure>();
-        train || data || files || publish || hub || device || cause.is::<std::io::Error>()
+        train || data || files || publish || hub || site || device || cause.is::<std::io::Error>()
     })
 }

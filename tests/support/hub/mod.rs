@@ -1,7 +1,6 @@
 //! A hub on this machine: repositories in memory, the requests that a client makes, faults to order. Large files lie on
 //! another port, as the public hub has them on another host.
 
-mod http;
 mod sending;
 
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
-use http::{Answer, Request, serve, unquoted};
+use crate::support::http::{Answer, Request, serve, unquoted};
 
 /// The token that the hub accepts.
 pub(crate) const TOKEN: &str = "hf_TheRightTokenOfTheTests";
@@ -97,7 +96,7 @@ impl Hub {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread of the hub failed")
+        self.state.lock().expect("no thread of the server failed")
     }
 
     /// Orders faults in place of those before.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::http::{Answer, Request, from_base64};
 use super::{Content, Place, Repository, State, digits};
+use crate::support::http::{Answer, Request, from_base64};
 
 impl State {
     pub(super) fn create(&mut self, request: &Request) -> Answer {

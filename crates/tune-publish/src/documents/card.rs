@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{PROJECT, cell, code, eu_summary, or_unknown, report, spdx};
+use tune_schema::export::{self, ExportRecord};
 use tune_schema::recipe::DataClass;
 
 use crate::facts::{Facts, Source};
@@ -13,9 +14,9 @@ use crate::signature;
 /// The card's file.
 pub const FILE_NAME: &str = "README.md";
 
-/// The card.
+/// The card; with a section on GGUF where an export is published too.
 #[must_use]
-pub fn card(facts: &Facts) -> String {
+pub fn card(facts: &Facts, export: Option<&ExportRecord>) -> String {
     let name = facts.name();
     let mut text =
         format!("---\n{}---\n\n# {}\n\n", tune_schema::recipe::yaml::emit(&front_matter(facts)), cell(&name));
@@ -31,6 +32,7 @@ pub fn card(facts: &Facts) -> String {
         if facts.withholds_rows() { "Whoever has the data" } else { "Anyone" }
     );
     text += &usage(facts);
+    text += &export.map(ollama).unwrap_or_default();
     text += &verification(facts);
     text += &data_table(facts);
     text += &results(facts);
@@ -126,8 +128,17 @@ fn metrics(facts: &Facts) -> Vec<Value> {
 }
 
 fn usage(facts: &Facts) -> String {
-    let base = facts.base.hub_id(HubKind::Model).unwrap_or_else(|| format!("PATH/TO/{}", facts.base.name));
-    let mut text = "## Use\n\n```python\n".to_owned();
+    let id = facts.base.hub_id(HubKind::Model);
+    let mut text = "## Use\n\n".to_owned();
+    if let Some(id) = id.as_ref().filter(|_| facts.base.is_hub_id_stated(HubKind::Model)) {
+        text += &format!(
+            "That the base model is `{id}` is the publisher's word. The bytes that were trained on are those whose digests \
+             `run/datasets.lock` has under `{}`.\n\n",
+            code(&facts.base.name)
+        );
+    }
+    let base = id.unwrap_or_else(|| format!("PATH/TO/{}", facts.base.name));
+    text += "```python\n";
     text += "from transformers import AutoModelForCausalLM, AutoTokenizer\n";
     if facts.is_adapter() {
         text += "from peft import PeftModel\n\n";
@@ -139,6 +150,31 @@ fn usage(facts: &Facts) -> String {
         text += "model = AutoModelForCausalLM.from_pretrained(here, dtype=\"float32\")\n";
     }
     text + "```\n\n"
+}
+
+/// How to use the files in `gguf/`, and how far they were measured to be from the run's model.
+fn ollama(record: &ExportRecord) -> String {
+    let folder = export::PUBLISHED_EXPORT;
+    let (adapter, base, modelfile) = (export::ADAPTER_FILE, export::BASE_FILE, export::MODELFILE);
+    let mut text = format!(
+        "## Ollama and llama.cpp\n\n`{folder}/{adapter}` is the adapter for llama.cpp, `{folder}/{modelfile}` puts it on \
+         `{base}` for Ollama. That is the base model, which is not here; `tune export` writes it beside the same two files.\n\n\
+         ```sh\ntune export PATH/TO/THIS/FOLDER --to {folder} --gguf\n\
+         llama-cli --model {folder}/{base} --lora {folder}/{adapter}\n\
+         ollama create NAME -f {folder}/{modelfile}\n```\n\n"
+    );
+    if let Some(fidelity) = record.fidelity.get(export::ADAPTED_BASE) {
+        text += &format!(
+            "Measured over {} tokens of {} prompts, beside the run's own model: the largest difference of a logit is {:e}; the \
+             same next token is the most likely one after {} (`{folder}/{}`).\n\n",
+            fidelity.tokens,
+            fidelity.prompts,
+            fidelity.largest_difference,
+            fidelity.same_next_token,
+            export::RECORD_FILE
+        );
+    }
+    text
 }
 
 fn verification(facts: &Facts) -> String {

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tune_schema::commitment::Commitment;
+use tune_schema::export::ExportRecord;
 use tune_schema::text::is_obeyed;
 
 use crate::facts::Facts;
@@ -29,14 +30,14 @@ use crate::facts::Facts;
 /// Where this tool's source and the explanations of its formats are.
 pub const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
 
-/// Every document, by its path in the published folder.
+/// Every document, by its path in the published folder; with what an export that is published too measured.
 ///
 /// # Panics
 /// Never: the documents have a JSON form.
 #[must_use]
-pub fn all(facts: &Facts) -> BTreeMap<String, Vec<u8>> {
+pub fn all(facts: &Facts, export: Option<&ExportRecord>) -> BTreeMap<String, Vec<u8>> {
     let mut documents = BTreeMap::from([
-        (card::FILE_NAME.to_owned(), card::card(facts).into_bytes()),
+        (card::FILE_NAME.to_owned(), card::card(facts, export).into_bytes()),
         (report::FILE_NAME.to_owned(), report::report(facts).into_bytes()),
         (provenance::FILE_NAME.to_owned(), json(&provenance::statement(facts))),
         (cyclonedx::FILE_NAME.to_owned(), json(&cyclonedx::bom(facts))),

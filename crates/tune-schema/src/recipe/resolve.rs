@@ -8,6 +8,7 @@ use super::{
     Adapter, AllLinear, Dataset, DatasetType, ExcessLengthStrategy, LrScheduler, Numerics, Optimizer, Recipe,
     TargetModules, TrainOnEos, ValSetSize,
 };
+use crate::path;
 
 /// The ChatML format: every turn between `<|im_start|>` and `<|im_end|>`.
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
@@ -168,7 +169,18 @@ fn resolve_dataset(file: DatasetFile, path: &str, default_name: Option<&String>)
 /// Names tell sources apart, and provenance speaks of sources that exist.
 fn check_names(file: &RecipeFile, base: &String, datasets: &[Dataset]) -> Result<(), Invalid> {
     let mut names = vec![base.clone()];
+    let no_name = |path: &str, name: &str, problem: &str| {
+        let problem = format!("{name:?} is no name for a source: {problem}");
+        invalid(path, problem, Some("a name like a file's: letters, digits, `-`, `_`, `.`"))
+    };
+    // A base model may be called as on the hub, with its owner. A document about a data source is called as that is.
+    if let Err(problem) = path::check(base) {
+        return no_name("base_model_name", base, problem);
+    }
     for (i, dataset) in datasets.iter().enumerate() {
+        if let Err(problem) = path::check_name(&dataset.name) {
+            return no_name(&format!("datasets.{i}.name"), &dataset.name, problem);
+        }
         let same = datasets[..i].iter().find(|other| other.name == dataset.name);
         if dataset.name == *base || same.is_some_and(|other| other.path != dataset.path) {
             let problem = format!("two sources have the name `{}`", dataset.name);

@@ -8,7 +8,7 @@ use ureq::http::{HeaderValue, Response, StatusCode, header};
 use ureq::{Body, SendBody};
 
 use super::endpoint::{self, Endpoint, Token};
-use super::request::{Answer, Content, Request, transfer, wait_of};
+use super::request::{self, Answer, Content, Request, transfer, wait_of};
 use super::{Event, HubError, Observer};
 use crate::fetch::{self, Failure};
 
@@ -31,6 +31,7 @@ const SAID_LIMIT: u64 = 1 << 16;
 const SAID_SHOWN: usize = 300;
 
 /// The client of a hub.
+#[derive(Clone)]
 pub struct Hub {
     pub(super) endpoint: Endpoint,
     token: Option<Token>,
@@ -86,12 +87,16 @@ impl Hub {
     }
 
     /// Sends a request until it is answered, and reads the answer.
-    pub(super) fn ask(&self, request: &Request<'_>, observer: &mut Observer<'_>) -> Result<Answer, HubError> {
+    pub(crate) fn ask(&self, request: &Request<'_>, observer: &mut Observer<'_>) -> Result<Answer, HubError> {
         self.patiently(request.address, observer, &mut || {
             let mut response = self.once(request)?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let failed = |failure| self.failed(request.address, failure);
             let mut bytes = Vec::new();
+            // Its length is that of a body which does not follow.
+            if request.method == request::HEAD {
+                return Ok(Answer { status, headers, bytes });
+            }
             let body = fetch::body(&mut response, request.limit).map_err(failed)?;
             body.take(request.limit + 1)
                 .read_to_end(&mut bytes)

@@ -27,11 +27,8 @@ impl Hub {
         tune_fs::create_dir_all(staging)?;
         for (path, file) in &listing.files {
             observer(Event::Fetching { path: path.clone(), size: file.size });
-            let place = staging.join(path);
-            if let Some(parent) = place.parent() {
-                tune_fs::create_dir_all(parent)?;
-            }
-            self.fetch_file(&self.file_address(&listing.id, &listing.commit, path), file, &place, observer)?;
+            let address = self.file_address(&listing.id, &listing.commit, path);
+            self.fetch_file(&address, file, &staging.join(path), observer)?;
         }
         Ok(())
     }
@@ -41,13 +38,17 @@ impl Hub {
         self.endpoint.address(&format!("/{id}/resolve/{commit}/{}", paths::quoted(path)))
     }
 
-    fn fetch_file(
+    /// Fetches one file, whole and of the size and digest that are expected, to `place`; makes the folders it lies in.
+    pub(crate) fn fetch_file(
         &self,
         address: &str,
         expected: &RemoteFile,
         place: &Path,
         observer: &mut Observer<'_>,
     ) -> Result<(), HubError> {
+        if let Some(parent) = place.parent() {
+            tune_fs::create_dir_all(parent)?;
+        }
         self.patiently(address, observer, &mut || {
             let mut response = self.once(&Request::get(address))?;
             // Only 200 brings the whole file.
@@ -60,7 +61,7 @@ impl Hub {
             file.fill(&mut body, expected.size).map_err(|error| failed(fetch::not_stored(error, expected.size)))?;
             // Damage on the way passes; damage in the storage does not, and is told after the last attempt.
             if file.size() != expected.size {
-                let problem = format!("{} bytes came in, the hub's list has {}", file.size(), expected.size);
+                let problem = format!("{} bytes came in, {} were announced", file.size(), expected.size);
                 return Err(Trouble::Passing(problem));
             }
             if let Some(sha256) = expected.sha256.filter(|sha256| *sha256 != file.digest()) {

@@ -62,7 +62,7 @@ fn origin(address: &str) -> Option<(String, String, u16)> {
 }
 
 /// That an address may be gone to at all: with encryption or on this machine, and without a password in it.
-pub(super) fn allowed(address: &str) -> Result<(), String> {
+pub(crate) fn allowed(address: &str) -> Result<(), String> {
     match SourceUri::parse(address) {
         Ok(SourceUri::Http(_)) => Ok(()),
         Ok(_) => Err("this is not an address".to_owned()),
@@ -88,7 +88,7 @@ pub(super) fn redirected(address: &str, location: &str) -> Result<String, String
 }
 
 /// An address as it may be shown: without what follows `?`, which can hold signatures.
-pub(super) fn shown(address: &str) -> &str {
+pub(crate) fn shown(address: &str) -> &str {
     address.split(['?', '#']).next().unwrap_or_default()
 }
 

@@ -137,7 +137,7 @@ impl Hub {
 fn checked(entry: Entry) -> Result<(String, RemoteFile), String> {
     let path = entry.path;
     // `Debug` writes control characters as such.
-    paths::check(&path).map_err(|problem| format!("the path {path:?} is not taken: {problem}"))?;
+    tune_schema::path::check(&path).map_err(|problem| format!("the path {path:?} is not taken: {problem}"))?;
     if entry.r#type != "file" {
         return Err(format!("`{path}` is neither a file nor a folder"));
     }

@@ -14,13 +14,13 @@
 mod client;
 mod commit;
 mod download;
-mod endpoint;
+pub(crate) mod endpoint;
 mod error;
 mod lfs;
 mod listing;
-mod paths;
+pub(crate) mod paths;
 mod repository;
-mod request;
+pub(crate) mod request;
 mod target;
 mod upload;
 
@@ -49,7 +49,7 @@ pub enum Event {
         /// Its bytes.
         size: u64,
     },
-    /// The hub asked for a pause.
+    /// The server asked for a pause.
     Waiting {
         /// How long.
         seconds: u64,
@@ -61,10 +61,10 @@ impl fmt::Display for Event {
         match self {
             Self::Fetching { path, size } => write!(f, "fetching {path} ({size} bytes)"),
             Self::Sending { path, size } => write!(f, "sending {path} ({size} bytes)"),
-            Self::Waiting { seconds } => write!(f, "the hub asks to wait: {seconds} s"),
+            Self::Waiting { seconds } => write!(f, "the server asks to wait: {seconds} s"),
         }
     }
 }
 
 /// Who is told what is going on.
-type Observer<'a> = dyn FnMut(Event) + 'a;
+pub(crate) type Observer<'a> = dyn FnMut(Event) + 'a;

@@ -10,8 +10,11 @@ use super::{HubError, endpoint};
 /// Longest answer but for a file.
 const ANSWER_LIMIT: u64 = 64 << 20;
 
+/// The method that asks what [`Request::get`] would bring, without bringing it.
+pub(crate) const HEAD: &str = "HEAD";
+
 /// What is sent.
-pub(super) enum Content<'a> {
+pub(crate) enum Content<'a> {
     Nothing,
     Bytes(&'a [u8]),
     /// Bytes of a file.
@@ -23,64 +26,68 @@ pub(super) enum Content<'a> {
 }
 
 /// A request. One without content follows redirects.
-pub(super) struct Request<'a> {
-    pub(super) method: &'static str,
-    pub(super) address: &'a str,
-    pub(super) headers: Vec<(&'a str, &'a str)>,
-    pub(super) content: Content<'a>,
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'static str,
+    pub(crate) address: &'a str,
+    pub(crate) headers: Vec<(&'a str, &'a str)>,
+    pub(crate) content: Content<'a>,
     /// Statuses beside 2xx that are an answer and no error.
-    pub(super) also: &'static [u16],
+    pub(crate) also: &'static [u16],
     /// Longest answer.
-    pub(super) limit: u64,
+    pub(crate) limit: u64,
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn get(address: &'a str) -> Self {
+    pub(crate) fn get(address: &'a str) -> Self {
         let (content, limit) = (Content::Nothing, ANSWER_LIMIT);
         Self { method: "GET", address, headers: Vec::new(), content, also: &[], limit }
     }
 
-    pub(super) fn post(address: &'a str, content_type: &'a str, body: &'a [u8]) -> Self {
+    pub(crate) fn head(address: &'a str) -> Self {
+        Self { method: HEAD, ..Self::get(address) }
+    }
+
+    pub(crate) fn post(address: &'a str, content_type: &'a str, body: &'a [u8]) -> Self {
         let headers = vec![("content-type", content_type)];
         Self { method: "POST", headers, content: Content::Bytes(body), ..Self::get(address) }
     }
 
-    pub(super) fn put(address: &'a str, content: Content<'a>) -> Self {
+    pub(crate) fn put(address: &'a str, content: Content<'a>) -> Self {
         Self { method: "PUT", content, ..Self::get(address) }
     }
 
-    pub(super) fn json(address: &'a str, body: &'a [u8]) -> Self {
+    pub(crate) fn json(address: &'a str, body: &'a [u8]) -> Self {
         Self::post(address, "application/json", body)
     }
 
     /// Whether the request goes on where such an answer points. What holds content was meant for one place.
-    pub(super) fn follows(&self, status: StatusCode) -> bool {
+    pub(crate) fn follows(&self, status: StatusCode) -> bool {
         matches!(self.content, Content::Nothing) && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
     }
 }
 
 /// An answer, read whole.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
     /// What the answer holds as JSON.
-    pub(super) fn json<T: DeserializeOwned>(&self, address: &str) -> Result<T, HubError> {
+    pub(crate) fn json<T: DeserializeOwned>(&self, address: &str) -> Result<T, HubError> {
         serde_json::from_slice(&self.bytes)
             .map_err(|error| transfer(address, format!("the answer is not as the hub's should be: {error}")))
     }
 }
 
 /// An error that is neither about the token nor about the names.
-pub(super) fn transfer(address: &str, problem: impl Into<String>) -> HubError {
+pub(crate) fn transfer(address: &str, problem: impl Into<String>) -> HubError {
     HubError::Transfer { address: endpoint::shown(address).to_owned(), problem: problem.into() }
 }
 
 /// Seconds to wait: `Retry-After`, or else the time left in the hub's own `RateLimit` header (`"api";r=0;t=55`).
-pub(super) fn wait_of(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn wait_of(headers: &HeaderMap) -> Option<u64> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let own = || text("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t=")?.parse().ok());
     text("retry-after").and_then(|text| text.trim().parse().ok()).or_else(own)

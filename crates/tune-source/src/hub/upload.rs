@@ -119,7 +119,8 @@ fn local_files(folder: &Path) -> Result<BTreeMap<String, LocalFile>, HubError> {
     let mut files = BTreeMap::new();
     for path in tune_fs::list_files_recursive(folder)? {
         let place = folder.join(&path);
-        paths::check(&path).map_err(|problem| transfer(&path, format!("this path is not sent: {problem}")))?;
+        tune_schema::path::check(&path)
+            .map_err(|problem| transfer(&path, format!("this path is not sent: {problem}")))?;
         let (sha256, size) = tune_fs::digest_file(&place)?;
         files.insert(path, LocalFile { place, size, sha256 });
     }

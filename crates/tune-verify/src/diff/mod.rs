@@ -83,8 +83,10 @@ pub fn diff([a, b]: [&Path; 2], options: &DiffOptions, observer: &mut dyn Observ
     findings.add(&[Part::Files], files::compare(sides));
     findings.differences.sort_by_key(|difference| difference.part);
     findings.not_compared.sort_by_key(|gap| gap.part);
-    if findings.differences.is_empty() {
-        findings.add(&[Part::Files], files::claims(sides));
+    match files::claims(sides) {
+        // Whatever else differs decides what the claims say.
+        Ok(_) if !findings.differences.is_empty() => {}
+        claims => findings.add(&[Part::Files], claims),
     }
     Ok(Report::new([a.facts(), b.facts()], remarks, findings))
 }

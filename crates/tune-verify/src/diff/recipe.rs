@@ -28,7 +28,8 @@ pub(super) fn compare([a, b]: [&Side; 2]) -> Result<Vec<Difference>, String> {
 fn claimed(side: &Side) -> Result<Value, String> {
     let bytes = side.read("resolved.yaml")?;
     let text = std::str::from_utf8(&bytes).map_err(|error| side.unreadable("resolved.yaml", &error))?;
-    parse_claimed("resolved.yaml", text).map_err(|error| side.unreadable("resolved.yaml", &error))
+    let claimed = parse_claimed("resolved.yaml", text).map_err(|error| side.unreadable("resolved.yaml", &error))?;
+    if claimed.is_object() { Ok(claimed) } else { Err(side.unreadable("resolved.yaml", &"it has no settings")) }
 }
 
 /// What a key decides.

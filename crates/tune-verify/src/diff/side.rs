@@ -159,7 +159,7 @@ impl Side {
 /// Both chains, by their lines alone: whether the records are linked is for the level `files`.
 ///
 /// # Errors
-/// A line that is no record.
+/// A line that is no record, or no line.
 pub(super) fn chains(sides: [&Side; 2]) -> Result<[Vec<ChainRecord>; 2], String> {
     let chain = |side: &Side| -> Result<Vec<ChainRecord>, String> {
         let bytes = side.read("chain.jsonl")?;
@@ -168,7 +168,8 @@ pub(super) fn chains(sides: [&Side; 2]) -> Result<[Vec<ChainRecord>; 2], String>
             serde_json::from_slice(text)
                 .map_err(|error| side.unreadable("chain.jsonl", &format!("line {line}: {error}")))
         };
-        (1..).zip(lines).map(record).collect()
+        let records = (1..).zip(lines).map(record).collect::<Result<Vec<_>, _>>()?;
+        if records.is_empty() { Err(side.unreadable("chain.jsonl", &"it has no record")) } else { Ok(records) }
     };
     Ok([chain(sides[0])?, chain(sides[1])?])
 }

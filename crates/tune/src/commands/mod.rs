@@ -9,6 +9,7 @@ pub(crate) mod device;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod export;
+pub(crate) mod fetch;
 pub(crate) mod hub;
 pub(crate) mod key;
 pub(crate) mod lock;

@@ -6,8 +6,11 @@ use anyhow::bail;
 use tune_publish::key::PrivateKey;
 use tune_publish::{Facts, publication};
 use tune_source::hub::HubTarget;
+use tune_train::export::ExportOptions;
 
-use super::hub::{self, Destination};
+use super::export;
+use super::fetch::temporary_folder;
+use super::hub::Destination;
 use crate::cli::PublishOptions;
 use crate::printer::Printer;
 
@@ -15,7 +18,8 @@ pub(crate) fn execute(options: &PublishOptions, printer: &mut Printer) -> anyhow
     // Keys, names and tokens first: a run is large, and what is wrong with them should be told at once.
     let key = options.key.as_deref().map(PrivateKey::read).transpose()?;
     let hint = key.as_ref().map(|key| key.public().hint());
-    let target = hub::named(&options.to).map(HubTarget::parse_for_publishing).transpose()?;
+    let named = options.to.to_str().filter(|text| HubTarget::is_meant_by(text));
+    let target = named.map(HubTarget::parse_for_publishing).transpose()?;
     if options.private && target.is_none() {
         bail!("`--private` is for a repository on the hub\nhint: leave it out, or name one with `--to hf://user/repo`");
     }
@@ -26,15 +30,23 @@ pub(crate) fn execute(options: &PublishOptions, printer: &mut Printer) -> anyhow
     printer.note("checking files");
     tune_verify::sound(&options.run)?;
     let facts = Facts::read(&options.run)?;
-    let library = publication::PublishOptions { without_checkpoints: options.without_checkpoints, key };
+    let mut library = publication::PublishOptions { without_checkpoints: options.without_checkpoints, key, gguf: None };
     if options.dry_run {
-        for path in publication::planned(&facts, &library)? {
+        for path in publication::planned(&facts, &library, options.gguf)? {
             printer.result(&path);
         }
         return Ok(ExitCode::SUCCESS);
     }
+    // Lives until the folder is made.
+    let exported = if options.gguf { Some(temporary_folder()?) } else { None };
+    if let Some(place) = &exported {
+        let form = ExportOptions { gguf: true, merged: false };
+        let folder = place.path().join("export");
+        export::write(&options.run, &options.located, &folder, form, printer)?;
+        library.gguf = Some(folder);
+    }
     if let Some(destination) = &destination {
-        let place = hub::temporary_folder()?;
+        let place = temporary_folder()?;
         let folder = destination.folder(&place);
         let count = publication::publish(&facts, &folder, &library)?;
         let message = format!("tune publish: claim {}", facts.claim_id());

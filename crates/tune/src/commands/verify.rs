@@ -10,7 +10,7 @@ use tune_verify::verdict::Conclusion;
 use tune_verify::{Level, Outcome, SampleSize, Verdict};
 
 use super::device::{on_device, select};
-use super::hub::{self, Fetched};
+use super::fetch::{self, Origin};
 use super::open::{locked_sources, places};
 use crate::cli::{LevelName, VerifyOptions};
 use crate::printer::Printer;
@@ -19,10 +19,10 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
     let locations = places(&options.sources)?.into_iter().collect();
     let key = options.attest.as_deref().map(PrivateKey::read).transpose()?;
     let publisher = options.signed_by.as_deref().map(PublicKey::read).transpose()?;
-    let remote = hub::named(&options.target);
+    let remote = fetch::named(&options.target);
     if remote.is_some() && key.is_some() {
         bail!(
-            "`--attest` adds to the folder that is verified, and what is fetched from the hub is not kept\nhint: fetch the repository, and name its folder"
+            "`--attest` adds to the folder that is verified, and what is fetched is not kept\nhint: fetch the folder, and name the copy"
         );
     }
     let source = locked_sources(options.offline, options.secrets.as_deref());
@@ -34,9 +34,10 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
             LevelName::Sample => Level::Sample,
             LevelName::Full => Level::Full,
         },
-        sample: match options.confidence.zip(options.tampered) {
-            Some((probability, forged)) => SampleSize::Confidence { probability, forged },
-            None => SampleSize::Segments(options.segments),
+        sample: match (options.confidence.zip(options.tampered), options.segments) {
+            (Some((probability, forged)), _) => SampleSize::Confidence { probability, forged },
+            (None, Some(count)) => SampleSize::Segments(count),
+            (None, None) => SampleSize::default(),
         },
         seed: options.seed,
         publisher,
@@ -44,7 +45,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         job: JobOptions { source, locations, device },
     };
     printer.log_every(50);
-    let fetched = remote.map(|text| hub::fetch(text, options.yes, options.offline, printer)).transpose()?;
+    let fetched = remote.map(|text| fetch::fetch(text, options.yes, options.offline, printer)).transpose()?;
     let target = fetched.as_ref().map_or(&options.target, |fetched| &fetched.folder);
     let verdict = on_device!(&opened, B, devices => tune_verify::verify::<B>(target, &library, devices, printer));
     let verdict = match &fetched {
@@ -53,7 +54,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
     };
     printer.clear();
     if options.json {
-        let report = Report { fetched: fetched.as_ref().map(Origin::of), verdict: &verdict };
+        let report = Report { fetched: fetched.as_ref().map(|fetched| &fetched.origin), verdict: &verdict };
         printer.result(&serde_json::to_string_pretty(&report)?);
     } else {
         if let Some(fetched) = &fetched {
@@ -77,21 +78,9 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    fetched: Option<Origin<'a>>,
+    fetched: Option<&'a Origin>,
     #[serde(flatten)]
     verdict: &'a Verdict,
-}
-
-#[derive(Serialize)]
-struct Origin<'a> {
-    repository: &'a str,
-    commit: &'a str,
-}
-
-impl<'a> Origin<'a> {
-    fn of(fetched: &'a Fetched) -> Self {
-        Self { repository: &fetched.repository, commit: &fetched.commit }
-    }
 }
 
 fn print(verdict: &Verdict, printer: &mut Printer) {
@@ -103,16 +92,16 @@ fn print(verdict: &Verdict, printer: &mut Printer) {
             Outcome::Withheld(_) => "withheld",
         };
         let detail = check.outcome.detail();
-        printer.result(&format!("{:<7} {:<24} {mark:<12} {detail}", check.level.name(), check.name));
+        printer.line(&format!("{:<7} {:<24} {mark:<12} {detail}", check.level.name(), check.name));
     }
     if let Some(confidence) = &verdict.confidence {
-        printer.result(confidence);
+        printer.line(confidence);
     }
     if let Some(claim) = verdict.claim_id {
-        printer.result(&format!("claim: {claim}"));
+        printer.line(&format!("claim: {claim}"));
     }
     let requested = verdict.requested.name();
-    printer.result(&match (&verdict.conclusion, verdict.first_difference()) {
+    printer.line(&match (&verdict.conclusion, verdict.first_difference()) {
         (Conclusion::Verified, _) => format!("verified at level `{requested}`"),
         (_, Some(check)) => format!("differs, first in {}: {}", check.name, check.outcome.detail()),
         _ => match verdict.reached {

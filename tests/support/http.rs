@@ -1,4 +1,4 @@
-//! As much of HTTP as the hub needs: one request a connection.
+//! As much of HTTP as servers of the tests need: one request a connection.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,45 +8,69 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::State;
-
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// Without the query.
-    pub(super) path: String,
-    pub(super) query: String,
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
     /// Announces the whole body and sends half of it.
-    pub(super) half: bool,
+    pub(crate) half: bool,
+    /// Announces nothing, and sends the body again and again.
+    pub(crate) endless: bool,
 }
 
 impl Answer {
-    pub(super) fn bytes(body: Vec<u8>) -> Self {
-        Self { status: 200, headers: Vec::new(), body, half: false }
+    pub(crate) fn bytes(body: Vec<u8>) -> Self {
+        Self { status: 200, headers: Vec::new(), body, half: false, endless: false }
     }
 
-    pub(super) fn json(value: &Value) -> Self {
+    pub(crate) fn json(value: &Value) -> Self {
         Self::bytes(value.to_string().into_bytes())
     }
 
-    pub(super) fn error(status: u16, text: &str) -> Self {
+    pub(crate) fn error(status: u16, text: &str) -> Self {
         Self { status, ..Self::json(&json!({"error": text})) }
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    pub(super) fn moved(status: u16, location: String) -> Self {
+    pub(crate) fn moved(status: u16, location: String) -> Self {
         Self { status, ..Self::bytes(Vec::new()) }.with("Location", location)
+    }
+}
+
+impl Answer {
+    fn send(&self, stream: &mut TcpStream, head_only: bool) -> std::io::Result<()> {
+        let mut head = format!("HTTP/1.1 {} Answer\r\nConnection: close\r\n", self.status);
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !self.endless && !self.headers.iter().any(|(name, _)| *name == "Content-Length") {
+            head += &format!("Content-Length: {}\r\n", self.body.len());
+        }
+        stream.write_all((head + "\r\n").as_bytes())?;
+        if head_only {
+            return Ok(());
+        }
+        stream.write_all(if self.half { &self.body[..self.body.len() / 2] } else { &self.body })?;
+        if self.endless {
+            // Until the other side hangs up.
+            loop {
+                stream.write_all(&self.body)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -72,16 +96,16 @@ impl Request {
         Some(Self { method, path: path.to_owned(), query: query.to_owned(), headers, body })
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the client sends JSON")
     }
 }
 
 /// Answers one request a connection, each in a thread of its own.
-pub(super) fn serve(
+pub(crate) fn serve<S: Send + 'static>(
     listener: TcpListener,
-    state: Arc<Mutex<State>>,
-    answer: impl Fn(&mut State, &Request) -> Answer + Send + Sync + 'static,
+    state: Arc<Mutex<S>>,
+    answer: impl Fn(&mut S, &Request) -> Answer + Send + Sync + 'static,
 ) {
     let answer = Arc::new(answer);
     std::thread::spawn(move || {
@@ -91,22 +115,16 @@ pub(super) fn serve(
             std::thread::spawn(move || {
                 stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit of time");
                 let Some(request) = Request::read(&stream) else { return };
-                let answer = answer(&mut state.lock().expect("no thread of the hub failed"), &request);
-                let mut head = format!("HTTP/1.1 {} Answer\r\nConnection: close\r\n", answer.status);
-                for (name, value) in &answer.headers {
-                    head += &format!("{name}: {value}\r\n");
-                }
-                head += &format!("Content-Length: {}\r\n\r\n", answer.body.len());
-                let sent = if answer.half { answer.body.len() / 2 } else { answer.body.len() };
+                let answer = answer(&mut state.lock().expect("no thread of the server failed"), &request);
                 // The other side may hang up early.
-                let _ = stream.write_all(&[head.as_bytes(), &answer.body[..sent]].concat());
+                let _ = answer.send(&mut stream, request.method == "HEAD");
             });
         }
     });
 }
 
 /// A path without the `%` of addresses.
-pub(super) fn unquoted(path: &str) -> String {
+pub(crate) fn unquoted(path: &str) -> String {
     let mut parts = path.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
@@ -116,7 +134,7 @@ pub(super) fn unquoted(path: &str) -> String {
     String::from_utf8(bytes).expect("paths are UTF-8")
 }
 
-pub(super) fn from_base64(text: &str) -> Vec<u8> {
+pub(crate) fn from_base64(text: &str) -> Vec<u8> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut bytes, mut held, mut bits) = (Vec::new(), 0_u32, 0);
     for letter in text.bytes().filter(|letter| *letter != b'=') {
