@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{PROJECT, cell, code, eu_summary, or_unknown, report, spdx};
-use tune_schema::recipe::DataClass;
+use tune_schema::recipe::{DataClass, Numerics};
 
 use crate::facts::{Facts, Source};
 use crate::identifier::HubKind;
@@ -23,11 +23,12 @@ pub fn card(facts: &Facts) -> String {
     let claim = facts.claim();
     text += &format!(
         "{kind} `{}`, trained by [tune]({PROJECT}) in {} steps over {} tokens. What went in and what came out is \
-         recorded in hashes under the claim\n\n`{}`\n\nAnyone can compute it again, on other hardware too, and get the same bits.\n\n",
+         recorded in hashes under the claim\n\n`{}`\n\n{}\n\n",
         code(&facts.base.name),
         claim.training.steps,
         claim.stream.tokens,
-        facts.claim_id()
+        facts.claim_id(),
+        who_gets_the_same_bits(facts)
     );
     text += &usage(facts);
     text += &verification(facts);
@@ -138,6 +139,17 @@ fn usage(facts: &Facts) -> String {
         text += "model = AutoModelForCausalLM.from_pretrained(here, dtype=\"float32\")\n";
     }
     text + "```\n\n"
+}
+
+/// What the run's profile promises.
+fn who_gets_the_same_bits(facts: &Facts) -> String {
+    match facts.claim().inputs.numerics {
+        Numerics::ExactF32V1 => "Anyone can compute it again, on other hardware too, and get the same bits.".to_owned(),
+        Numerics::PinnedBf16V1 => format!(
+            "Who has the same model of device ({}), its driver and the same binary can compute it again and get the same bits.",
+            cell(&facts.environment.device)
+        ),
+    }
 }
 
 fn verification(facts: &Facts) -> String {
