@@ -238,6 +238,8 @@ pub(in crate::cube) fn product_kernel<E: Float, N: Size>(
     let plane_row = plane / comptime!(form.plane_columns()) * comptime!(16 * form.pieces()[0]);
     let plane_column = plane % comptime!(form.plane_columns()) * comptime!(16 * form.pieces()[1]);
     let outputs = comptime!(form.side() * form.side() / form.units());
+    // Without matrix instructions a unit computes some neighbours of a column.
+    let (own_row, own_column) = (unit / side * outputs, unit % side);
     let mut pieces = Sequence::<cmma::Matrix<f32>>::new();
     let mut sums = Array::<f32>::new(outputs);
     if comptime!(form.matrix) {
@@ -344,14 +346,18 @@ pub(in crate::cube) fn product_kernel<E: Float, N: Size>(
                 }
             }
         } else {
-            for step in 0..steps {
+            for group in 0..comptime!(form.steps() / 4) {
                 #[unroll]
-                for i in 0..outputs {
-                    let (row, column) = ((unit + i * units) / side, (unit + i * units) % side);
-                    let x = value::<E, N>(&tiles, tile, row, step, form.along[0], comptime!(form.stride(0)));
-                    let y =
-                        value::<E, N>(&tiles, tile + b_tile, column, step, form.along[1], comptime!(form.stride(1)));
-                    sums[i] = fma(x, y, sums[i]);
+                for n in 0..4usize {
+                    let step = group * 4 + n;
+                    let b_tile = tile + b_tile;
+                    let y = value::<E, N>(&tiles, b_tile, own_column, step, form.along[1], comptime!(form.stride(1)));
+                    #[unroll]
+                    for i in 0..outputs {
+                        let row = own_row + i;
+                        let x = value::<E, N>(&tiles, tile, row, step, form.along[0], comptime!(form.stride(0)));
+                        sums[i] = fma(x, y, sums[i]);
+                    }
                 }
             }
         }
@@ -396,7 +402,7 @@ pub(in crate::cube) fn product_kernel<E: Float, N: Size>(
     } else {
         #[unroll]
         for i in 0..outputs {
-            let (row, column) = (first_row + (unit + i * units) / side, first_column + (unit + i * units) % side);
+            let (row, column) = (first_row + own_row + i, first_column + own_column);
             if row < rows && column < columns {
                 finish(c, bias, plus, scale, row * columns + column, column, sums[i], form);
             }
