@@ -79,9 +79,12 @@ def seconds_a_step(model, batch, steps, device):
 
 
 def ours(path):
-    """Tokens a second of `tune` by model and batch."""
+    """Tokens a second of `tune` by model and batch, and within that by numerics."""
     figures = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {(line["model"], tuple(line["batch"])): line["tokens_per_second"] for line in figures["training"]}
+    found = {}
+    for line in figures["training"]:
+        found.setdefault((line["model"], tuple(line["batch"])), {})[line["numerics"]] = line["tokens_per_second"]
+    return found
 
 
 def main():
@@ -101,8 +104,10 @@ def main():
                     model = build(SHAPES[name], DTYPES[dtype], options.device)
                     seconds = seconds_a_step(model, batch, options.steps, options.device)
                     line["tokens_per_second"] = batch[0] * batch[1] / seconds
-                    mine = of_tune.get((name, batch))
-                    line["ratio"] = mine / line["tokens_per_second"] if mine else None
+                    mine = of_tune.get((name, batch), {})
+                    line["ratio"] = {
+                        numerics: speed / line["tokens_per_second"] for numerics, speed in mine.items() if speed
+                    }
                 except torch.cuda.OutOfMemoryError:
                     line["problem"] = "out of memory"
                 model = None

@@ -1,6 +1,9 @@
 //! The device that a recipe or an argument names. What computes on a GPU is compared in the crates' own tests.
 
 use serde_json::Value;
+use tune_kernels::cube::PinnedWgpu;
+use tune_kernels::cube::device::wgpu_adapters;
+use tune_train::{Job, JobOptions, RunFolder, Silent};
 
 use crate::support::World;
 
@@ -59,6 +62,55 @@ fn a_device_that_fails_the_probe_is_refused() {
     );
 }
 
+/// What may not compute the profile says so before anything is made.
+#[test]
+fn a_profile_that_needs_a_gpu_is_refused_without_one() {
+    let world = World::new();
+    let run = |device: &str| {
+        let device = format!("device={device}");
+        world.tune(&["run", "recipe.yaml", "output_dir=run", "numerics=pinned-bf16/1", &device])
+    };
+    let hint = "hint: `numerics=exact-f32/1`";
+    run("cpu").assert_code(2).assert_stderr(&["error: pinned-bf16/1 needs an NVIDIA GPU", hint]);
+    if devices(&world, "cuda").is_empty() {
+        run("auto").assert_code(2).assert_stderr(&["error: pinned-bf16/1 needs an NVIDIA GPU", hint]);
+    }
+    for device in devices(&world, "wgpu") {
+        let name = device["device"].as_str().expect("a name");
+        let reason = device["pinned_reasons"][0].as_str().expect("a reason");
+        run(name).assert_code(2).assert_stderr(&["may not compute pinned-bf16/1", reason, hint]);
+    }
+    assert!(!world.path("run").exists());
+}
+
+/// A run under a profile that promises its bits on one model of device: what needs no device is verified, the rest is said
+/// to be unchecked, never to differ.
+#[test]
+fn a_run_bound_to_its_device_is_unchecked_elsewhere() {
+    let world = World::new();
+    let Some(adapter) = wgpu_adapters().into_iter().find(|adapter| adapter.software) else {
+        assert!(std::env::var_os("TUNE_TEST_GPU").is_none(), "TUNE_TEST_GPU asks for a Vulkan adapter; there is none");
+        return;
+    };
+    let overrides = ["numerics=pinned-bf16/1", "max_steps=1", "save_steps=1"].map(str::to_owned);
+    let text = world.read("recipe.yaml");
+    let loaded = tune_schema::recipe::load("recipe.yaml", &text, &overrides).expect("a recipe");
+    let path = world.path("recipe.yaml");
+    let job = Job::open(&path, text.into_bytes(), loaded, &JobOptions::default(), &mut Silent).expect("a job");
+    let folder = RunFolder::new(world.path("run"));
+    tune_train::run::<PinnedWgpu>(&job, &folder, &[adapter.device], &mut Silent).expect("a run");
+    for level in ["files", "data"] {
+        world.tune(&["verify", "run", "--level", level, "--device", "cpu"]).assert_code(0);
+    }
+    for level in ["sample", "full"] {
+        let outcome = world.tune(&["verify", "run", "--level", level, "--device", "cpu"]);
+        outcome.assert_code(2);
+        for words in ["does not compute pinned-bf16/1", "verified up to `data`"] {
+            assert!(outcome.stdout.contains(words), "{words}: {}", outcome.stdout);
+        }
+    }
+}
+
 /// The command for a machine with a GPU, on software: nothing but the binary, and every operation compared.
 #[test]
 fn a_device_is_measured_with_nothing_but_the_binary() {
@@ -75,7 +127,9 @@ fn a_device_is_measured_with_nothing_but_the_binary() {
         assert!(comparison["difference"].is_null() && comparison["values"].as_u64() > Some(100), "{comparison}");
     }
     assert_eq!(report["quickstart"].is_null(), !report["reasons"].as_array().expect("reasons").is_empty());
-    assert_eq!(report["products"].as_array().expect("products").len(), 6);
+    let products = report["products"].as_array().expect("products");
+    let of = |numerics: &str| products.iter().filter(|product| product["numerics"] == numerics).count();
+    assert_eq!((of("exact-f32/1"), of("pinned-bf16/1"), products.len()), (6, 6, 12));
     for training in report["training"].as_array().expect("training") {
         assert!(training["tokens_per_second"].as_f64() > Some(0.0), "{training}");
     }

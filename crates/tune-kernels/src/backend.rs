@@ -10,6 +10,7 @@
 
 use burn_backend::Backend;
 use burn_tensor::Tensor;
+use tune_schema::recipe::Numerics;
 
 use crate::layout::{Rows, Span};
 use crate::shapes::{AdamW, Dropout, Heads};
@@ -127,7 +128,10 @@ pub struct Target {
 
 /// The contract's operations on a device.
 pub trait KernelBackend: Backend {
-    /// A weight on the device in its stored type.
+    /// The profile that the operations compute under.
+    const NUMERICS: Numerics;
+
+    /// A frozen weight on the device: in its stored type, or rounded where the profile says so.
     type Stored: Clone + std::fmt::Debug + Send + Sync + 'static;
 
     /// Brings a stored weight to the device.

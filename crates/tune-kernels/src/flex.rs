@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn_backend::TensorData;
 use burn_flex::{Flex, FlexTensor};
 use burn_tensor::Tensor;
+use tune_schema::recipe::Numerics;
 
 use crate::backend::{
     CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
@@ -100,6 +101,8 @@ impl<'a> HostLayer<'a> {
 }
 
 impl KernelBackend for Flex {
+    const NUMERICS: Numerics = Numerics::ExactF32V1;
+
     type Stored = Arc<StoredMatrix>;
 
     fn stored(matrix: StoredMatrix, _device: &Self::Device) -> Self::Stored {

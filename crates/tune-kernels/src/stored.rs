@@ -23,6 +23,16 @@ impl StoredMatrix {
         (columns > 0 && all == bytes.len() as u64).then_some(Self { encoding, rows, columns, bytes })
     }
 
+    /// A matrix of f32.
+    ///
+    /// # Panics
+    /// If the values are not as many as rows and columns say, or there are none.
+    #[must_use]
+    pub fn of_values(shape: [usize; 2], values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self::new(Encoding::F32, shape, bytes).expect("four bytes a value")
+    }
+
     /// Rows and columns.
     #[must_use]
     pub fn shape(&self) -> [usize; 2] {

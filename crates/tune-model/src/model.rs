@@ -61,12 +61,12 @@ pub(crate) const HEAD: &str = "lm_head.weight";
 
 impl<B: KernelBackend> Model<B> {
     /// Reads the weights of a base model. `positions` is the longest sequence that will be seen; `keep` says which
-    /// matrices stay in memory as they are stored. Weights that are to be trained need [`Keep::Values`].
+    /// matrices stay in memory as they are stored, or rounded. Weights that are to be trained need [`Keep::Values`].
     ///
     /// # Errors
     /// Missing weights, or weights of other shapes than the configuration says.
     pub fn load(base: &BaseModel, positions: usize, keep: Keep, device: &B::Device) -> Result<Self, ModelError> {
-        Self::build(&base.config, positions, device, &mut |name, shape| Ok(base.load_matrix(name, shape, keep)?))
+        Self::build(&base.config, positions, keep, device, &mut |name, shape| Ok(base.load_matrix(name, shape, keep)?))
     }
 
     /// Draws all weights: normal with the configuration's `initializer_range` as standard deviation, from the stream
@@ -74,10 +74,16 @@ impl<B: KernelBackend> Model<B> {
     ///
     /// # Errors
     /// None in practice.
-    pub fn init(base: &BaseModel, seed: Seed, positions: usize, device: &B::Device) -> Result<Self, ModelError> {
+    pub fn init(
+        base: &BaseModel,
+        seed: Seed,
+        positions: usize,
+        keep: Keep,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
         let deviation = base.config.initializer_range as f32;
-        Self::build(&base.config, positions, device, &mut |name, shape| {
+        Self::build(&base.config, positions, keep, device, &mut |name, shape| {
             let count = shape.iter().product::<usize>() as u64;
             let key = StreamKey(seed.stream(&format!("{}/{name}", streams::WEIGHT_INIT)));
             Ok(LoadedMatrix::Values(match (name.ends_with(".bias"), shape.len()) {
@@ -93,7 +99,7 @@ impl<B: KernelBackend> Model<B> {
     /// # Errors
     /// None in practice.
     pub fn synthetic(config: &ModelConfig, positions: usize, device: &B::Device) -> Result<Self, ModelError> {
-        Self::build(config, positions, device, &mut |_, shape| {
+        Self::build(config, positions, Keep::SixteenBit, device, &mut |_, shape| {
             let &[rows, columns] = shape else { return Ok(LoadedMatrix::Values(vec![1.0; shape.iter().product()])) };
             // Signs and mantissas from a multiplicative hash, all magnitudes from 2^-7 to 2^-6.
             let hash = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) & 0x807f | 0x3c00;
@@ -106,11 +112,15 @@ impl<B: KernelBackend> Model<B> {
     fn build(
         config: &ModelConfig,
         positions: usize,
+        keep: Keep,
         device: &B::Device,
         read: &mut ReadTensor<'_>,
     ) -> Result<Self, ModelError> {
         let matrix = |read: &mut ReadTensor<'_>, name: &str, shape: [usize; 2]| -> Result<Weight<B>, ModelError> {
             Ok(match read(name, &shape)? {
+                LoadedMatrix::Values(values) if keep == Keep::Rounded => {
+                    Weight::Stored(B::stored(StoredMatrix::of_values(shape, &values), device))
+                }
                 LoadedMatrix::Values(values) => Tensor::from_data(TensorData::new(values, shape), device).into(),
                 LoadedMatrix::Stored(matrix) => Weight::Stored(B::stored(matrix, device)),
             })

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tune_schema::Digest;
+use tune_schema::recipe::Numerics;
 
 use crate::chain_file::ChainError;
 
@@ -147,6 +148,14 @@ pub enum TrainError {
         /// Whether gradient checkpointing is on already.
         checkpointing: bool,
     },
+    /// The device computes under another profile.
+    #[error("`{device}` does not compute {}, which needs an NVIDIA GPU with matrix instructions for bf16", wanted.name())]
+    Numerics {
+        /// The recipe's profile.
+        wanted: Numerics,
+        /// The device.
+        device: String,
+    },
     /// The recipe of a measurement.
     #[error("the recipe of the measurement: {0}: this is a defect of tune, please report it")]
     Quickstart(String),
@@ -217,6 +226,9 @@ impl TrainError {
             | Self::Chain(_)
             | Self::Json { .. } => {
                 Some("the run folder was changed after it was written: remove it and run again".to_owned())
+            }
+            Self::Numerics { .. } => {
+                Some("the same bits come from a device of the model that `environment.json` names".to_owned())
             }
             Self::Taken { .. } => Some("choose another place, or remove what is there".to_owned()),
             Self::Export(_) | Self::NothingToExport => None,

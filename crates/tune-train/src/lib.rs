@@ -8,6 +8,7 @@
 //! - [`mod@run`]: all of it in order, crash-safe, ending in a manifest
 //! - [`mod@export`]: the result in the files of other tools, with measured fidelity
 //! - [`mod@bench`]: how fast the steps of a recipe are, and why
+//! - [`tolerance`]: how far a run under one profile may be from the same under another
 //! - [`memory`]: whether a job fits its device
 //! - [`environment`]: machine and timings, outside the claim
 //! - [`observer`]: how a run tells what it is doing
@@ -26,6 +27,7 @@ pub mod observer;
 pub mod optimizer;
 pub mod run;
 pub mod schedule;
+pub mod tolerance;
 pub mod trainer;
 
 pub use environment::DeviceFacts;

@@ -7,7 +7,7 @@ use tune_kernels::KernelBackend;
 use tune_model::base::{BaseModel, Keep};
 use tune_model::{Batch, LoraSpec, Mode, Model, RowView};
 use tune_schema::Digest;
-use tune_schema::recipe::{Adapter, Recipe};
+use tune_schema::recipe::{Adapter, Numerics, Recipe};
 use tune_schema::seed::Seed;
 
 use crate::TrainError;
@@ -78,6 +78,7 @@ pub fn lora_spec(recipe: &Recipe) -> Option<LoraSpec> {
 pub fn kept_weights(recipe: &Recipe) -> Keep {
     match (recipe.adapter, recipe.keep_quantized) {
         (Adapter::None, _) => Keep::Values,
+        (Adapter::Lora, _) if recipe.numerics == Numerics::PinnedBf16V1 => Keep::Rounded,
         (Adapter::Lora, false) => Keep::SixteenBit,
         (Adapter::Lora, true) => Keep::Stored,
     }
@@ -95,7 +96,7 @@ pub fn initial_model<B: KernelBackend>(
     let seed = Seed(recipe.seed);
     let positions = recipe.sequence_len as usize + recipe.eval_max_new_tokens as usize;
     let mut model = if recipe.reinit_weights {
-        Model::init(base, seed, positions, device)?
+        Model::init(base, seed, positions, kept_weights(recipe), device)?
     } else {
         Model::load(base, positions, kept_weights(recipe), device)?
     };
@@ -116,11 +117,14 @@ impl<B: KernelBackend> Trainer<B> {
     /// The state before the first step. Devices share the rows of a step; how many there are changes no bit.
     ///
     /// # Errors
-    /// Weights that cannot be read, or modules that the model does not have.
+    /// Weights that cannot be read, modules that the model does not have, or a backend that computes under another profile.
     ///
     /// # Panics
     /// If there is no device.
     pub fn new(job: &Job, devices: &[B::Device]) -> Result<Self, TrainError> {
+        if job.recipe.numerics != B::NUMERICS {
+            return Err(TrainError::Numerics { wanted: job.recipe.numerics, device: job.device.backend.clone() });
+        }
         let model = |device: &B::Device| initial_model(&job.recipe, &job.base, device);
         let (first, others) = devices.split_first().expect("a device");
         let trainer = Self::with_model(model(first)?, job.recipe.clone(), job.prepared.train.steps());

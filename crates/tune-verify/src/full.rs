@@ -6,12 +6,14 @@ use tune_schema::chain::ChainRecord;
 use tune_schema::manifest::Manifest;
 use tune_train::{Job, Observer, RunFolder, chain_file, run};
 
+use crate::device_bound::{elsewhere, judged};
 use crate::files::Evidence;
 use crate::sample::difference;
 use crate::verdict::{Level, Outcome, Verdict};
 
 /// Runs the job again and compares the claims.
 pub fn check<B: KernelBackend>(
+    folder: &RunFolder,
     evidence: &Evidence,
     job: &Job,
     devices: &[B::Device],
@@ -22,6 +24,7 @@ pub fn check<B: KernelBackend>(
         Ok(outcome) => outcome,
         Err(problem) => Outcome::NotChecked(problem),
     };
+    let outcome = judged(outcome, elsewhere(folder, job).as_deref());
     verdict.record(Level::Full, "whole run", outcome);
 }
 

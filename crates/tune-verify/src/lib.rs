@@ -5,6 +5,7 @@
 //! - [`data`]: level `data`: the stream of rows, rebuilt from the sources
 //! - [`sample`], [`full`]: levels `sample` and `full`: steps computed again
 //! - [`mod@reveal`]: rows of an unshareable source, shown with their proofs, and checked
+//! - `device_bound`: what other bits mean under a profile that promises them on one model of device only
 //! - [`attest`]: a verdict as a signed statement
 //! - [`verify`]: the levels in order; each includes the ones before it
 //! - [`remote`]: a run on a web server, in a folder of this machine
@@ -12,6 +13,7 @@
 
 pub mod attest;
 pub mod data;
+mod device_bound;
 pub mod diff;
 mod error;
 mod export;
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 use tune_kernels::KernelBackend;
 use tune_publish::key::PublicKey;
 use tune_schema::manifest::{Manifest, PUBLISHED_RUN};
+use tune_schema::recipe::Numerics;
 use tune_train::{Job, JobOptions, Observer, RunFolder};
 
 pub use diff::{DiffOptions, diff};
@@ -90,7 +93,7 @@ pub fn verify<B: KernelBackend>(
         Some(data::Opened::Whole(job)) => {
             sample::check::<B>(&folder, &evidence, &job, options, devices, &mut verdict, observer);
             if options.level == Level::Full && !verdict.differs() {
-                full::check::<B>(&evidence, &job, devices, &mut verdict, observer);
+                full::check::<B>(&folder, &evidence, &job, devices, &mut verdict, observer);
                 if let Some(device) = devices.first() {
                     export::check_full::<B>(&folder, &job, evidence.manifest.claim_id, device, &mut verdict, observer);
                 }
@@ -98,6 +101,15 @@ pub fn verify<B: KernelBackend>(
         }
     }
     Ok(verdict.finish(options.level))
+}
+
+/// The profile that the manifest at `target` names; `exact-f32/1` where there is none to read, which verifying then says.
+#[must_use]
+pub fn numerics(target: &Path) -> Numerics {
+    let manifest =
+        folder_of(target).ok().and_then(|folder| tune_fs::read_limited(&folder.manifest(), files::TEXT_LIMIT).ok());
+    let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
+    manifest.map_or(Numerics::ExactF32V1, |manifest| manifest.claim.inputs.numerics)
 }
 
 /// A run whose files fit together: what is said of it afterwards is said of an unchanged one.

@@ -16,6 +16,7 @@ use tune_train::{Job, Observer, RunFolder, Trainer};
 
 use crate::VerifyOptions;
 use crate::data::list_of;
+use crate::device_bound::{elsewhere, judged};
 use crate::files::Evidence;
 use crate::verdict::{Level, Outcome, Verdict};
 
@@ -62,6 +63,7 @@ pub fn check<B: KernelBackend>(
             ),
         }
     }
+    let elsewhere = elsewhere(folder, job);
     for index in &chosen {
         let (from, to) = possible[*index];
         observer.phase(&format!("computing steps {} to {to} again", from + 1));
@@ -74,7 +76,10 @@ pub fn check<B: KernelBackend>(
             Ok(None) => {
                 verdict.record(Level::Sample, name, Outcome::Verified("every loss, norm and the state root".to_owned()))
             }
-            Ok(Some(difference)) => verdict.record(Level::Sample, name, Outcome::Differs(difference)),
+            Ok(Some(difference)) => {
+                let outcome = judged(Outcome::Differs(difference), elsewhere.as_deref());
+                verdict.record(Level::Sample, name, outcome);
+            }
             Err(error) => verdict.record(Level::Sample, name, Outcome::NotChecked(error.to_string())),
         }
     }

@@ -1,17 +1,19 @@
 //! Every operation of a backend against the scalar reference, bit for bit: on random shapes, with 1, primes and sizes
-//! around the tiles among them.
+//! around the tiles among them. Products of rounded operands, whose order is the hardware's, against sums in f64.
 //!
 //! In the library and not in its tests, so that one binary on a machine with a GPU can compare as well:
 //! `tune bench --gpu`.
 
 mod operations;
 mod random;
+mod rounded;
 
 use crate::KernelBackend;
 use crate::reference::Fma;
 use crate::shapes::AdamW;
 
 pub use random::{Random, sum};
+pub use rounded::{compare_rounded, within};
 
 /// Scalars of an optimizer step in which each of them shows.
 pub const ADAMW: AdamW = AdamW {

@@ -1,5 +1,6 @@
 //! The operations on burn's `CubeCL` backend: tensors are unpacked to buffers for the kernels beside this file.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use burn_backend::{DType, TensorMetadata};
@@ -9,8 +10,10 @@ use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_tensor::{Tensor, TensorPrimitive};
 use cubecl::client::ComputeClient;
 use cubecl::server::Handle;
+use tune_schema::recipe::Numerics;
 
-use super::product::{Epilogue, Shape, product};
+use super::arithmetic::{Arithmetic, Exact, Operand, Pinned, Profile};
+use super::product::{Epilogue, Shape};
 use super::{CubeStored, attention, head, linear, pointwise, read_all, rows};
 use crate::backend::{
     CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
@@ -20,8 +23,8 @@ use crate::layout::{Rows, Span};
 use crate::shapes::{AdamW, Heads};
 use crate::stored::StoredMatrix;
 
-/// burn's backend on a `CubeCL` runtime.
-pub type Cube<R> = CubeBackend<R, f32, i32, u32>;
+/// burn's backend on a `CubeCL` runtime, computing under a profile.
+pub type Cube<R, P = Exact> = CubeBackend<R, f32, i32, P>;
 
 /// Training on an NVIDIA GPU.
 pub type Cuda = Cube<cubecl::cuda::CudaRuntime>;
@@ -29,39 +32,60 @@ pub type Cuda = Cube<cubecl::cuda::CudaRuntime>;
 /// Training on a device that wgpu drives.
 pub type Wgpu = Cube<cubecl::wgpu::WgpuRuntime>;
 
+/// Training on an NVIDIA GPU under `pinned-bf16/1`.
+pub type PinnedCuda = Cube<cubecl::cuda::CudaRuntime, Pinned>;
+
+/// The data flow of `pinned-bf16/1` on a device that wgpu drives, for tests and measurements: the same rounded operands,
+/// multiplied with `fma`. No recipe may ask for it.
+pub type PinnedWgpu = Cube<cubecl::wgpu::WgpuRuntime, Pinned>;
+
 /// A device with its client, from a tensor that lies there.
-struct Place<R: CubeRuntime> {
+struct Place<R: CubeRuntime, P> {
     client: ComputeClient<R>,
     device: R::Device,
+    profile: PhantomData<P>,
 }
 
-impl<R: CubeRuntime> Place<R> {
-    fn of<const D: usize>(tensor: &Tensor<Cube<R>, D>) -> Self {
+impl<R: CubeRuntime, P: Profile> Place<R, P> {
+    fn new(client: ComputeClient<R>, device: R::Device) -> Self {
+        Self { client, device, profile: PhantomData }
+    }
+
+    fn of<const D: usize>(tensor: &Tensor<Cube<R, P>, D>) -> Self {
         let primitive = tensor.clone().into_primitive().tensor();
-        Self { client: primitive.client, device: primitive.device }
+        Self::new(primitive.client, primitive.device)
+    }
+
+    fn arithmetic(&self) -> Arithmetic<'_, R> {
+        Arithmetic { client: &self.client, numerics: P::NUMERICS }
+    }
+
+    /// A matrix as an operand.
+    fn operand(&self, matrix: &Tensor<Cube<R, P>, 2>) -> Operand {
+        self.arithmetic().operand(&buffer(matrix), matrix.dims())
     }
 
     /// A buffer as a tensor of `shape`.
-    fn tensor<const D: usize>(&self, buffer: Handle, shape: [usize; D]) -> Tensor<Cube<R>, D> {
+    fn tensor<const D: usize>(&self, buffer: Handle, shape: [usize; D]) -> Tensor<Cube<R, P>, D> {
         let (client, device) = (self.client.clone(), self.device.clone());
         let primitive = CubeTensor::new_contiguous(client, device, shape.into(), buffer, DType::F32);
         Tensor::from_primitive(TensorPrimitive::Float(primitive))
     }
 
-    /// A weight's values.
-    fn weight(&self, weight: &Weight<Cube<R>>) -> Handle {
+    /// A weight as an operand.
+    fn weight(&self, weight: &Weight<Cube<R, P>>) -> Operand {
         match weight {
-            Weight::Values(values) => buffer(values),
-            Weight::Stored(stored) => stored.values(),
+            Weight::Values(values) => self.operand(values),
+            Weight::Stored(stored) => stored.operand(),
         }
     }
 
     /// The buffers of a layer.
-    fn layer(&self, layer: &Layer<'_, Cube<R>>) -> linear::Layer {
+    fn layer(&self, layer: &Layer<'_, Cube<R, P>>) -> linear::Layer {
         let [outputs, inputs] = layer.weight.dims();
         let branch = layer.branch.as_ref().map(|branch| {
             let rank = branch.a.dims()[0];
-            let (a, b) = (buffer(&branch.a), buffer(&branch.b));
+            let (a, b) = (self.operand(&branch.a), self.operand(&branch.b));
             linear::Branch { a, b, rank, scale: branch.scale, dropout: branch.dropout }
         });
         linear::Layer { weight: self.weight(layer.weight), inputs, outputs, bias: layer.bias.map(buffer), branch }
@@ -69,17 +93,19 @@ impl<R: CubeRuntime> Place<R> {
 }
 
 /// The contiguous storage of a tensor.
-fn buffer<R: CubeRuntime, const D: usize>(tensor: &Tensor<Cube<R>, D>) -> Handle {
+fn buffer<R: CubeRuntime, P: Profile, const D: usize>(tensor: &Tensor<Cube<R, P>, D>) -> Handle {
     let primitive = tensor.clone().into_primitive().tensor();
     assert_eq!(primitive.dtype(), DType::F32, "tensors of the contract are f32");
     into_contiguous(primitive).handle
 }
 
-impl<R: CubeRuntime> KernelBackend for Cube<R> {
+impl<R: CubeRuntime, P: Profile> KernelBackend for Cube<R, P> {
+    const NUMERICS: Numerics = P::NUMERICS;
+
     type Stored = CubeStored<R>;
 
     fn stored(matrix: StoredMatrix, device: &Self::Device) -> Self::Stored {
-        CubeStored::new(&matrix, device)
+        CubeStored::new(&matrix, device, P::NUMERICS)
     }
 
     fn stored_shape(stored: &Self::Stored) -> [usize; 2] {
@@ -94,11 +120,12 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
     ) -> Vec<LayerOutput<Self>> {
         let [tokens, _] = x.dims();
         checks::linears(x, layers);
-        let (place, x, plus) = (Place::of(x), buffer(x), plus.map(buffer));
+        let (place, plus) = (Place::of(x), plus.map(buffer));
+        let x = linear::Input { values: buffer(x), operand: place.operand(x) };
         let outputs = layers.iter().enumerate().map(|(number, layer)| {
             let layer = place.layer(layer);
             let plus = plus.as_ref().filter(|_| number == 0);
-            let (y, h) = linear::linear(&place.client, &x, &layer, plus, tokens, rows);
+            let (y, h) = linear::linear(&place.arithmetic(), &x, &layer, plus, tokens, rows);
             LayerOutput {
                 y: place.tensor(y, [tokens, layer.outputs]),
                 h: h.zip(layer.branch).map(|(h, branch)| place.tensor(h, [tokens, branch.rank])),
@@ -117,16 +144,18 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         let (place, plus) = (Place::of(dy), plus.map(buffer));
         let epilogue = Epilogue { plus: plus.as_ref(), ..Epilogue::default() };
         let shape = Shape::input_gradient(tokens, inputs, outputs);
-        place.tensor(product(&place.client, &buffer(dy), &place.weight(w), shape, epilogue), [tokens, inputs])
+        let dx = place.arithmetic().product(&place.operand(dy), &place.weight(w), shape, epilogue);
+        place.tensor(dx, [tokens, inputs])
     }
 
     fn linear_weight_gradient(dy: &Tensor<Self, 2>, x: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 2>> {
         checks::linear_weight_gradient(dy, x);
         let ([_, outputs], [_, inputs]) = (dy.dims(), x.dims());
-        let (place, dy, x) = (Place::of(dy), buffer(dy), buffer(x));
+        let place = Place::of(dy);
+        let (dy, x) = (place.operand(dy), place.operand(x));
         let one = |row: &Range<usize>| {
             let shape = Shape::weight_gradient(row, inputs, outputs);
-            place.tensor(product(&place.client, &dy, &x, shape, Epilogue::default()), [outputs, inputs])
+            place.tensor(place.arithmetic().product(&dy, &x, shape, Epilogue::default()), [outputs, inputs])
         };
         rows.ranges.iter().map(one).collect()
     }
@@ -157,9 +186,10 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
             InputGradient::Plus(tensor) => Some(Some(buffer(tensor))),
         };
         let plus = plus.as_ref().map(Option::as_ref);
-        let operands = [dy, x, h].map(buffer);
+        let x = linear::Input { values: buffer(x), operand: place.operand(x) };
+        let (dy, h) = (place.operand(dy), place.operand(h));
         let (dx, gradients) =
-            linear::linear_lora_backward(&place.client, operands.each_ref(), &layer, branch, rows, plus);
+            linear::linear_lora_backward(&place.arithmetic(), &dy, &x, &h, &layer, branch, rows, plus);
         let gradients = gradients.into_iter().map(|[a, b]| LoraGradient {
             a: place.tensor(a, [branch.rank, inputs]),
             b: place.tensor(b, [outputs, branch.rank]),
@@ -278,7 +308,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
                 (place, rows)
             }
             Weight::Stored(stored) => {
-                let place = Place { client: stored.client.clone(), device: stored.device.clone() };
+                let place = Place::new(stored.client.clone(), stored.device.clone());
                 (place, stored.gather(ids))
             }
         };
@@ -307,7 +337,7 @@ impl<R: CubeRuntime> KernelBackend for Cube<R> {
         let place = Place::of(x);
         let (x, w) = (buffer(x), place.weight(w));
         let sizes = [tokens, features, vocabulary];
-        let (losses, dx, dw) = head::cross_entropy(&place.client, [&x, &w], sizes, targets, rows, gradients)
+        let (losses, dx, dw) = head::cross_entropy(&place.arithmetic(), &x, &w, sizes, targets, rows, gradients)
             .expect("a device that works gives its results");
         CrossEntropy {
             losses,

@@ -4,10 +4,11 @@ use cubecl::Runtime;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
 use cudarc::driver::result as driver;
+use tune_schema::recipe::Numerics;
 use tune_schema::{DeviceChoice, Devices};
 
 use super::probe::{Report, probe};
-use super::{DeviceFailure, client, guarded};
+use super::{DeviceFailure, client, guarded, pinned};
 
 /// A device and what its driver says of it.
 #[derive(Debug, Clone)]
@@ -33,6 +34,22 @@ impl<D> Found<D> {
     /// The device does not work, or gave no result.
     pub fn probe<R: Runtime<Device = D>>(&self) -> Result<Report, DeviceFailure> {
         guarded(|| probe(&client::<R>(&self.device))).and_then(|report| report)
+    }
+
+    /// Why the device may not compute under a profile; empty where it may.
+    #[must_use]
+    pub fn reasons<R: Runtime<Device = D>>(&self, numerics: Numerics) -> Vec<String> {
+        let exact = || self.probe::<R>().map(|report| report.reasons());
+        let pinned = || guarded(|| pinned::probe::probe(&client::<R>(&self.device))).and_then(|reasons| reasons);
+        let reasons = match numerics {
+            Numerics::ExactF32V1 => exact(),
+            Numerics::PinnedBf16V1 if !matches!(self.choice, DeviceChoice::Cuda(_)) => {
+                Ok(vec!["its kernels run on CUDA devices only".to_owned()])
+            }
+            // Everything but the products is the same.
+            Numerics::PinnedBf16V1 => exact().and_then(|exact| Ok([exact, pinned()?].concat())),
+        };
+        reasons.unwrap_or_else(|error| vec![error.to_string()])
     }
 }
 
@@ -123,14 +140,24 @@ pub enum OpenError {
         reason: String,
     },
     /// It does not compute as the contract asks.
-    #[error("`{choice}` ({name}) may not compute exact-f32/1: {}", reasons.join("; "))]
+    #[error("`{choice}` ({name}) may not compute {}: {}", numerics.name(), reasons.join("; "))]
     Refused {
         /// What was named.
         choice: DeviceChoice,
         /// The device's name.
         name: String,
+        /// The profile it was to compute under.
+        numerics: Numerics,
         /// What its probe found.
         reasons: Vec<String>,
+    },
+    /// The CPU was named, or nothing better found, and does not know the profile.
+    #[error("{} needs an NVIDIA GPU with matrix instructions for bf16, and {found}", numerics.name())]
+    NoneFor {
+        /// The profile.
+        numerics: Numerics,
+        /// What there is instead.
+        found: String,
     },
 }
 
@@ -138,7 +165,13 @@ impl OpenError {
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> String {
-        "`device=cpu` computes the same on any machine; `tune doctor` lists the devices of this one".to_owned()
+        let other = match self {
+            Self::Refused { numerics: Numerics::PinnedBf16V1, .. } | Self::NoneFor { .. } => {
+                "`numerics=exact-f32/1` computes on any machine, other bits"
+            }
+            Self::Refused { .. } | Self::Missing { .. } => "`device=cpu` computes the same on any machine",
+        };
+        format!("{other}; `tune doctor` lists the devices of this one")
     }
 }
 
@@ -153,22 +186,30 @@ pub enum Opened {
     Wgpu(Vec<Found<WgpuDevice>>),
 }
 
-/// The devices that are named, each of which may compute `exact-f32/1`.
+/// The devices that are named, each of which may compute under `numerics`.
 ///
 /// # Errors
-/// There is no such device, or its probe says that it may not compute `exact-f32/1`; never for `auto`.
-pub fn open(devices: &Devices) -> Result<Opened, OpenError> {
+/// There is no such device, or its probe says that it may not compute under `numerics`; never for `auto` and
+/// `exact-f32/1`.
+pub fn open(devices: &Devices, numerics: Numerics) -> Result<Opened, OpenError> {
     let choices = devices.choices();
-    if choices == [DeviceChoice::Auto] {
-        let first = cuda_devices().unwrap_or_default().into_iter().next();
-        let allowed = first.filter(|found| reasons::<CudaRuntime>(found).is_empty());
-        return Ok(allowed.map_or(Opened::Cpu, |found| Opened::Cuda(vec![found])));
-    }
-    let opened = find(choices)?;
+    let opened = if choices == [DeviceChoice::Auto] {
+        match (cuda_devices().map(|found| found.into_iter().next()), numerics) {
+            (Ok(Some(found)), Numerics::PinnedBf16V1) => Opened::Cuda(vec![found]),
+            (Ok(Some(found)), _) if found.reasons::<CudaRuntime>(numerics).is_empty() => Opened::Cuda(vec![found]),
+            (Err(reason), Numerics::PinnedBf16V1) => {
+                return Err(OpenError::NoneFor { numerics, found: reason.to_owned() });
+            }
+            _ => Opened::Cpu,
+        }
+    } else {
+        find(choices)?
+    };
     match &opened {
-        Opened::Cpu => {}
-        Opened::Cuda(found) => found.iter().try_for_each(allowed::<CudaRuntime>)?,
-        Opened::Wgpu(found) => found.iter().try_for_each(allowed::<WgpuRuntime>)?,
+        Opened::Cpu if numerics == Numerics::ExactF32V1 => {}
+        Opened::Cpu => return Err(OpenError::NoneFor { numerics, found: "this is the CPU".to_owned() }),
+        Opened::Cuda(found) => found.iter().try_for_each(|found| allowed::<CudaRuntime>(found, numerics))?,
+        Opened::Wgpu(found) => found.iter().try_for_each(|found| allowed::<WgpuRuntime>(found, numerics))?,
     }
     Ok(opened)
 }
@@ -218,15 +259,10 @@ fn named<D: Clone>(choices: &[DeviceChoice], found: &[Found<D>]) -> Result<Vec<F
 }
 
 /// Refuses a device whose probe finds a difference.
-fn allowed<R: Runtime>(found: &Found<R::Device>) -> Result<(), OpenError> {
-    let reasons = reasons::<R>(found);
+fn allowed<R: Runtime>(found: &Found<R::Device>, numerics: Numerics) -> Result<(), OpenError> {
+    let reasons = found.reasons::<R>(numerics);
     if reasons.is_empty() {
         return Ok(());
     }
-    Err(OpenError::Refused { choice: found.choice, name: found.name.clone(), reasons })
-}
-
-/// Why a device may not compute `exact-f32/1`.
-pub fn reasons<R: Runtime>(found: &Found<R::Device>) -> Vec<String> {
-    found.probe::<R>().map_or_else(|error| vec![error.to_string()], |report| report.reasons())
+    Err(OpenError::Refused { choice: found.choice, name: found.name.clone(), numerics, reasons })
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
+use super::arithmetic::{Arithmetic, Operand};
 use super::elementary::{ZERO, exp, ln_of_normal};
-use super::product::{Epilogue, Shape, continue_product, product};
+use super::product::{Epilogue, Shape};
 use super::rows::sums;
 use super::{DeviceFailure, UNITS, argument, cubes, index, read_all, room, upload, words};
 use crate::backend::{Gradients, Target};
@@ -219,13 +220,15 @@ type CrossEntropy = (Vec<f32>, Option<Handle>, Vec<Handle>);
 /// # Errors
 /// The device gave no result.
 pub(super) fn cross_entropy<R: Runtime>(
-    client: &ComputeClient<R>,
-    [x, w]: [&Handle; 2],
+    arithmetic: &Arithmetic<'_, R>,
+    x: &Handle,
+    w: &Operand,
     [tokens, features, vocabulary]: [usize; 3],
     targets: &[Target],
     rows: &Rows,
     gradients: Gradients,
 ) -> Result<CrossEntropy, DeviceFailure> {
+    let client = arithmetic.client;
     let dx = (gradients != Gradients::None).then(|| zeros(client, tokens * features));
     let step = (CHUNK_VALUES / vocabulary).max(1);
     // The weight's gradient is a chain over the tokens of a row, which a chunk may continue but not leave.
@@ -243,9 +246,9 @@ pub(super) fn cross_entropy<R: Runtime>(
             let count = targets.len();
             let positions: Vec<u32> = targets.iter().map(|target| index(target.position)).collect();
             let labels = upload(client, &targets.iter().map(|target| target.label).collect::<Vec<u32>>());
-            let gathered = gather(client, x, &positions, features);
+            let gathered = arithmetic.operand(&gather(client, x, &positions, features), [count, features]);
             let shape = Shape::linear(count, features, vocabulary);
-            let logits = product(client, &gathered, w, shape, Epilogue::default());
+            let logits = arithmetic.product(&gathered, w, shape, Epilogue::default());
             let own = room(client, count);
             // SAFETY: the logits are targets × vocabulary; each row belongs to one cube.
             unsafe {
@@ -293,11 +296,12 @@ pub(super) fn cross_entropy<R: Runtime>(
                 );
             }
             let shape = Shape::input_gradient(count, features, vocabulary);
-            let gradient = product(client, &logits, w, shape, Epilogue::default());
+            let logits = arithmetic.operand(&logits, [count, vocabulary]);
+            let gradient = arithmetic.product(&logits, w, shape, Epilogue::default());
             scatter(client, &gradient, &positions, dx, features);
             if let Some(dw) = &dw {
                 let shape = Shape::weight_gradient(&(0..count), features, vocabulary);
-                continue_product(client, &logits, &gathered, shape, dw);
+                arithmetic.continue_product(&logits, &gathered, shape, dw);
             }
         }
         weight_gradients.extend(dw);

@@ -3,12 +3,14 @@
 //! - [`device`]: which devices there are, and what their probes find
 //! - [`probe`]: whether a device computes as the contract asks
 //! - [`product`]: matrix products, one chain an output
+//! - [`arithmetic`]: products under one of the profiles
 //! - `linear`: linear layers with LoRA branches, forward and backward
 //! - `rows`: row reductions in 32 lanes, and what is made of them
 //! - `pointwise`: what takes each element by itself, and sums over tokens
 //! - `attention`: causal attention within spans
 //! - `head`: embedding, linear head and cross-entropy
 //! - `stored`: weights that stay as they are stored
+//! - `pinned`: products of rounded operands by matrix instructions, for `pinned-bf16/1`
 //! - `peak`: what a device can do at most, for benchmarks
 //! - `failure`: what becomes of a device that fails
 //! - `elementary`: `exp`, `ln` and what is made of them
@@ -20,6 +22,7 @@
 
 #![expect(unsafe_code, reason = "kernels are launched without bounds checks of their own")]
 
+pub mod arithmetic;
 mod attention;
 mod backend;
 pub mod device;
@@ -28,6 +31,7 @@ mod failure;
 mod head;
 mod linear;
 mod peak;
+mod pinned;
 mod pointwise;
 pub mod probe;
 pub mod product;
@@ -37,7 +41,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Cube, Cuda, Wgpu};
+pub use backend::{Cube, Cuda, PinnedCuda, PinnedWgpu, Wgpu};
 pub use cubecl::Runtime;
 pub use cubecl::cuda::CudaRuntime;
 pub use cubecl::wgpu::WgpuRuntime;

@@ -1,9 +1,13 @@
-//! Weights that stay on the device as they are stored, and become f32 where they are used.
+//! Frozen weights on the device: as they are stored, becoming f32 where they are used, or rounded once under
+//! `pinned-bf16/1`.
 
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use tune_schema::recipe::Numerics;
 
+use super::arithmetic::Operand;
+use super::pinned::Rounded;
 use super::{UNITS, argument, cubes, room, upload};
 use crate::encoding::Encoding;
 use crate::stored::StoredMatrix;
@@ -12,9 +16,17 @@ use crate::stored::StoredMatrix;
 pub struct CubeStored<R: CubeRuntime> {
     pub(super) client: ComputeClient<R>,
     pub(super) device: R::Device,
-    bytes: Handle,
-    encoding: Encoding,
+    content: Content,
     shape: [usize; 2],
+}
+
+/// What is kept of a matrix.
+#[derive(Debug, Clone)]
+enum Content {
+    /// Its bytes.
+    Stored(Handle, Encoding),
+    /// Its values, rounded to bf16.
+    Rounded(Rounded),
 }
 
 impl<R: CubeRuntime> Clone for CubeStored<R> {
@@ -22,8 +34,7 @@ impl<R: CubeRuntime> Clone for CubeStored<R> {
         Self {
             client: self.client.clone(),
             device: self.device.clone(),
-            bytes: self.bytes.clone(),
-            encoding: self.encoding,
+            content: self.content.clone(),
             shape: self.shape,
         }
     }
@@ -31,23 +42,27 @@ impl<R: CubeRuntime> Clone for CubeStored<R> {
 
 impl<R: CubeRuntime> std::fmt::Debug for CubeStored<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CubeStored")
-            .field("encoding", &self.encoding)
-            .field("shape", &self.shape)
-            .finish_non_exhaustive()
+        f.debug_struct("CubeStored").field("content", &self.content).field("shape", &self.shape).finish_non_exhaustive()
     }
 }
 
 impl<R: CubeRuntime> CubeStored<R> {
     /// Brings a matrix to the device.
     #[must_use]
-    pub fn new(matrix: &StoredMatrix, device: &R::Device) -> Self {
+    pub fn new(matrix: &StoredMatrix, device: &R::Device, numerics: Numerics) -> Self {
         let client = super::client::<R>(device);
         // Kernels read whole words.
         let mut bytes = matrix.bytes().to_vec();
         bytes.resize(bytes.len().next_multiple_of(super::WORD), 0);
-        let bytes = client.create_from_slice(&bytes);
-        Self { client, device: device.clone(), bytes, encoding: matrix.encoding(), shape: matrix.shape() }
+        let (bytes, encoding, shape) = (client.create_from_slice(&bytes), matrix.encoding(), matrix.shape());
+        let content = match numerics {
+            Numerics::ExactF32V1 => Content::Stored(bytes, encoding),
+            Numerics::PinnedBf16V1 => {
+                let values = decode(&client, &bytes, encoding, shape, None);
+                Content::Rounded(Rounded::of(&client, &values, shape))
+            }
+        };
+        Self { client, device: device.clone(), content, shape }
     }
 
     /// Rows and columns.
@@ -56,9 +71,14 @@ impl<R: CubeRuntime> CubeStored<R> {
         self.shape
     }
 
-    /// All values, row-major.
-    pub(super) fn values(&self) -> Handle {
-        self.decode(&self.bytes, self.shape[0] * self.shape[1], false)
+    /// The matrix as an operand.
+    pub(super) fn operand(&self) -> Operand {
+        match &self.content {
+            Content::Stored(bytes, encoding) => {
+                Operand::Exact(decode(&self.client, bytes, *encoding, self.shape, None))
+            }
+            Content::Rounded(rounded) => Operand::Pinned(rounded.clone()),
+        }
     }
 
     /// The values of the rows `ids`.
@@ -67,28 +87,40 @@ impl<R: CubeRuntime> CubeStored<R> {
     /// If an id lies beyond the matrix.
     pub(super) fn gather(&self, ids: &[u32]) -> Handle {
         assert!(ids.iter().all(|id| (*id as usize) < self.shape[0]), "gather: ids within the matrix");
-        self.decode(&upload(&self.client, ids), ids.len() * self.shape[1], true)
-    }
-
-    fn decode(&self, ids: &Handle, n: usize, gathered: bool) -> Handle {
-        let values = room(&self.client, n);
-        // SAFETY: the rows lie within the matrix, of which every whole block is there; each value belongs to one unit.
-        unsafe {
-            decode_kernel::launch_unchecked::<R>(
-                &self.client,
-                cubes(n, UNITS as usize),
-                CubeDim::new_1d(UNITS),
-                argument(&self.bytes),
-                argument(ids),
-                argument(&values),
-                self.shape[1],
-                n,
-                self.encoding,
-                gathered,
-            );
+        match &self.content {
+            Content::Stored(bytes, encoding) => decode(&self.client, bytes, *encoding, self.shape, Some(ids)),
+            Content::Rounded(rounded) => rounded.gather(&self.client, ids),
         }
-        values
     }
+}
+
+/// The values of a stored matrix, row-major, or of its rows `ids`, which lie within it.
+fn decode<R: Runtime>(
+    client: &ComputeClient<R>,
+    bytes: &Handle,
+    encoding: Encoding,
+    [rows, columns]: [usize; 2],
+    ids: Option<&[u32]>,
+) -> Handle {
+    let n = ids.map_or(rows, <[u32]>::len) * columns;
+    let values = room(client, n);
+    let chosen = ids.map_or_else(|| bytes.clone(), |ids| upload(client, ids));
+    // SAFETY: the rows lie within the matrix, of which every whole block is there; each value belongs to one unit.
+    unsafe {
+        decode_kernel::launch_unchecked::<R>(
+            client,
+            cubes(n, UNITS as usize),
+            CubeDim::new_1d(UNITS),
+            argument(bytes),
+            argument(&chosen),
+            argument(&values),
+            columns,
+            n,
+            encoding,
+            ids.is_some(),
+        );
+    }
+    values
 }
 
 /// The byte at `at`.

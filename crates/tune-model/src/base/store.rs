@@ -19,6 +19,8 @@ pub enum Keep {
     SixteenBit,
     /// Matrices of every type, quantised ones too: least memory, at some cost in every product.
     Stored,
+    /// None as they are stored: all matrices are rounded to bf16 on the device, as `pinned-bf16/1` asks.
+    Rounded,
 }
 
 impl Keep {
@@ -28,6 +30,7 @@ impl Keep {
             Self::Values => false,
             Self::SixteenBit => matches!(encoding, Encoding::F16 | Encoding::Bf16),
             Self::Stored => encoding != Encoding::F32,
+            Self::Rounded => true,
         }
     }
 }
@@ -141,7 +144,11 @@ impl TensorStore {
         let bytes = |tensor: &StoredTensor| {
             let values = 4 * tensor.shape.iter().map(|n| *n as u64).product::<u64>();
             let stored = tensor.shape.len() == 2 && tensor.encoding.is_some_and(|encoding| keep.keeps(encoding));
-            if stored { tensor.bytes } else { values }
+            match keep {
+                Keep::Rounded if tensor.shape.len() == 2 => values / 2,
+                _ if stored => tensor.bytes,
+                _ => values,
+            }
         };
         self.tensors.iter().filter(|(name, _)| wanted(name)).map(|(_, tensor)| bytes(tensor)).sum()
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{PROJECT, cell, code, eu_summary, or_unknown, report, spdx};
 use tune_schema::export::{self, ExportRecord};
-use tune_schema::recipe::DataClass;
+use tune_schema::recipe::{DataClass, Numerics};
 
 use crate::facts::{Facts, Source};
 use crate::identifier::HubKind;
@@ -24,12 +24,12 @@ pub fn card(facts: &Facts, export: Option<&ExportRecord>) -> String {
     let claim = facts.claim();
     text += &format!(
         "{kind} `{}`, trained by [tune]({PROJECT}) in {} steps over {} tokens. What went in and what came out is \
-         recorded in hashes under the claim\n\n`{}`\n\n{} can compute it again, on other hardware too, and get the same bits.\n\n",
+         recorded in hashes under the claim\n\n`{}`\n\n{}\n\n",
         code(&facts.base.name),
         claim.training.steps,
         claim.stream.tokens,
         facts.claim_id(),
-        if facts.withholds_rows() { "Whoever has the data" } else { "Anyone" }
+        who_gets_the_same_bits(facts)
     );
     text += &usage(facts);
     text += &export.map(ollama).unwrap_or_default();
@@ -175,6 +175,22 @@ fn ollama(record: &ExportRecord) -> String {
         );
     }
     text
+}
+
+/// What the run's profile promises, and to whom.
+fn who_gets_the_same_bits(facts: &Facts) -> String {
+    let data = facts.withholds_rows();
+    match facts.claim().inputs.numerics {
+        Numerics::ExactF32V1 => {
+            let who = if data { "Whoever has the data" } else { "Anyone" };
+            format!("{who} can compute it again, on other hardware too, and get the same bits.")
+        }
+        Numerics::PinnedBf16V1 => format!(
+            "Who has {}the same model of device ({}), its driver and the same binary can compute it again and get the same bits.",
+            if data { "the data, " } else { "" },
+            cell(&facts.environment.device)
+        ),
+    }
 }
 
 fn verification(facts: &Facts) -> String {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{PROJECT, card, cell, code};
+use tune_schema::recipe::Numerics;
+
 use crate::facts::Facts;
 
 /// The report's file.
@@ -56,7 +58,7 @@ pub fn report(facts: &Facts) -> String {
     text += &format!("\nDigest of the stream of rows: `{}`. Sources: see `README.md`.\n\n", stream.digest);
     text += &card::results(facts);
     text += &format!(
-        "## Machine\n\n{} ({}), {} threads, {}; {:.0} s of training at {:.0} tokens/s. None of this decides a bit: the arithmetic is \
+        "## Machine\n\n{} ({}), {} threads, {}; {:.0} s of training at {:.0} tokens/s. {}: the arithmetic is \
          `{}`, see {PROJECT}/blob/main/docs/numerics.md.\n\n",
         cell(&environment.device),
         cell(&environment.backend),
@@ -64,6 +66,10 @@ pub fn report(facts: &Facts) -> String {
         cell(&environment.platform),
         environment.train_seconds,
         environment.tokens_per_second,
+        match facts.claim().inputs.numerics {
+            Numerics::ExactF32V1 => "None of this decides a bit",
+            Numerics::PinnedBf16V1 => "Device, driver and binary decide the bits",
+        },
         facts.numerics()
     );
     text += &format!(

@@ -105,7 +105,8 @@ pub struct RecipeFile {
     pub device: Option<crate::Devices>,
     /// The run folder. Default: `runs/` and the recipe's name, in the current folder.
     pub output_dir: Option<String>,
-    /// The arithmetic: `exact-f32/1`. Default: exact-f32/1.
+    /// The arithmetic: `exact-f32/1`, the same bits on every machine; or `pinned-bf16/1`, faster products on NVIDIA GPUs
+    /// and the same bits only on the same model of device with the same driver and binary. Default: exact-f32/1.
     pub numerics: Option<NumericsName>,
     /// What is known about each source, by its name.
     pub provenance: Option<BTreeMap<String, SourceProvenance>>,
@@ -191,6 +192,21 @@ pub enum NumericsName {
     /// Version 1.
     #[serde(rename = "exact-f32/1")]
     ExactF32V1,
+    /// The current version of `pinned-bf16`.
+    #[serde(rename = "pinned-bf16")]
+    PinnedBf16,
+    /// Version 1.
+    #[serde(rename = "pinned-bf16/1")]
+    PinnedBf16V1,
+}
+
+impl From<NumericsName> for super::Numerics {
+    fn from(name: NumericsName) -> Self {
+        match name {
+            NumericsName::ExactF32 | NumericsName::ExactF32V1 => Self::ExactF32V1,
+            NumericsName::PinnedBf16 | NumericsName::PinnedBf16V1 => Self::PinnedBf16V1,
+        }
+    }
 }
 
 /// A seed as a number, or as decimal text where a reader of numbers would lose digits.

@@ -135,6 +135,10 @@ pub enum Numerics {
     /// The same bits on every machine; see `docs/numerics.md`.
     #[serde(rename = "exact-f32/1")]
     ExactF32V1,
+    /// Products of operands rounded to bf16 by a GPU's matrix instructions: the same bits on the same model of device with
+    /// the same driver and binary; see `docs/numerics.md`.
+    #[serde(rename = "pinned-bf16/1")]
+    PinnedBf16V1,
 }
 
 impl Numerics {
@@ -143,6 +147,7 @@ impl Numerics {
     pub fn name(self) -> &'static str {
         match self {
             Self::ExactF32V1 => "exact-f32/1",
+            Self::PinnedBf16V1 => "pinned-bf16/1",
         }
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn resolve(file: RecipeFile, names: &BTreeMap<String, String>, stem: 
         save_steps: file.save_steps.unwrap_or(50),
         device: file.device.unwrap_or_default(),
         output_dir: file.output_dir.unwrap_or_else(|| format!("runs/{stem}")),
-        numerics: file.numerics.map_or(Numerics::ExactF32V1, |_| Numerics::ExactF32V1),
+        numerics: file.numerics.map_or(Numerics::ExactF32V1, Numerics::from),
         provenance: file.provenance.unwrap_or_default(),
         governance: file.governance.unwrap_or_default(),
         considerations: file.considerations.unwrap_or_default(),

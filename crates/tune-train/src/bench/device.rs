@@ -9,12 +9,14 @@ use tune_kernels::backend::{Layer, Weight};
 use tune_kernels::compare::{Comparison, compare};
 use tune_kernels::layout::Rows;
 use tune_kernels::reference::{Fused, Unfused};
+use tune_kernels::stored::StoredMatrix;
 use tune_model::base::ModelConfig;
 use tune_model::{Batch, Model, RowView, weight_products};
 use tune_schema::Digest;
-use tune_schema::recipe;
+use tune_schema::recipe::{self, Numerics};
 use tune_schema::seed::Seed;
 
+use super::pinned::{self, PinnedReport};
 use super::{median, peak_flops};
 use crate::environment::Stopwatch;
 use crate::trainer::lora_spec;
@@ -92,6 +94,8 @@ pub struct DeviceReport {
     pub quickstart: Option<Quickstart>,
     /// Multiply-adds on registers alone, floating-point operations a second.
     pub peak_flops: f64,
+    /// What was found of `pinned-bf16/1`; none where the device's `fma` is not fused.
+    pub pinned: Option<PinnedReport>,
     /// Matrix products.
     pub products: Vec<ProductSpeed>,
     /// Training steps.
@@ -104,7 +108,8 @@ impl DeviceReport {
     pub fn is_right(&self) -> bool {
         let quickstart =
             self.quickstart.as_ref().is_none_or(|quickstart| quickstart.claim == quickstart.claim_on_the_cpu);
-        quickstart && self.comparisons.iter().all(|compared| compared.difference.is_none())
+        let pinned = self.pinned.as_ref().is_none_or(PinnedReport::is_right);
+        quickstart && pinned && self.comparisons.iter().all(|compared| compared.difference.is_none())
     }
 }
 
@@ -133,13 +138,15 @@ pub struct Quickstart {
 pub struct ProductSpeed {
     /// The model it belongs to.
     pub model: String,
+    /// The numerics.
+    pub numerics: String,
     /// Forward, or backward to the input.
     pub direction: String,
     /// Tokens, inputs and outputs.
     pub shape: [usize; 3],
     /// Floating-point operations a second.
     pub flops: f64,
-    /// The same as a share of the device's peak.
+    /// The same as a share of the device's peak of f32 multiply-adds.
     pub of_peak: f64,
 }
 
@@ -160,14 +167,15 @@ pub struct TrainingSpeed {
     pub problem: Option<String>,
 }
 
-/// Measures a device. `quickstart` is a folder that holds the quickstart's recipe and base model, and gets its runs.
+/// Measures a device. `quickstart_folder` holds the quickstart's recipe and base model, and gets its runs. `B` and
+/// `P` compute on the device, under `exact-f32/1` and `pinned-bf16/1`, `C` on the CPU.
 ///
 /// # Errors
 /// A quickstart that cannot be opened or run.
-pub fn measure<B: KernelBackend, C: KernelBackend>(
+pub fn measure<B: KernelBackend, P: KernelBackend<Device = B::Device>, C: KernelBackend>(
     device: &B::Device,
     cpu: &C::Device,
-    quickstart: &Path,
+    quickstart_folder: &Path,
     options: &DeviceOptions,
     observer: &mut dyn Observer,
 ) -> Result<DeviceReport, TrainError> {
@@ -184,8 +192,8 @@ pub fn measure<B: KernelBackend, C: KernelBackend>(
     };
     let quickstart = if options.fused {
         observer.phase("the quickstart, on the device and on the CPU");
-        let job = open_quickstart(quickstart)?;
-        let folder = |name: &str| RunFolder::new(quickstart.join(name));
+        let job = open_quickstart(quickstart_folder, &[])?;
+        let folder = |name: &str| RunFolder::new(quickstart_folder.join(name));
         let claim =
             crate::run::<B>(&job, &folder("device"), std::slice::from_ref(device), &mut Silent)?.manifest.claim_id;
         let claim_on_the_cpu =
@@ -196,29 +204,36 @@ pub fn measure<B: KernelBackend, C: KernelBackend>(
     };
     observer.phase("the peak of the device");
     let peak = peak_flops::<B>(device);
+    let pinned = options
+        .fused
+        .then(|| pinned::compare::<P, B>(device, device, [quickstart_folder; 2], options.comparisons, &[], observer));
     let mut report = DeviceReport {
         comparisons: comparisons.into_iter().map(compared).collect(),
         quickstart,
         peak_flops: peak,
+        pinned: pinned.transpose()?,
         products: Vec::new(),
         training: Vec::new(),
     };
     for shape in &options.shapes {
         observer.phase(&format!("matrix products of {}", shape.name));
         report.products.extend(products::<B>(device, shape, peak));
+        report.products.extend(products::<P>(device, shape, peak));
     }
     for shape in &options.shapes {
         observer.phase(&format!("training {}", shape.name));
         report.training.extend(training::<B>(device, shape, options));
+        report.training.extend(training::<P>(device, shape, options));
     }
     Ok(report)
 }
 
-/// The quickstart in a folder that holds nothing else.
-fn open_quickstart(folder: &Path) -> Result<Job, TrainError> {
+/// The quickstart in a folder that holds nothing else, with these settings in place of its own.
+pub(super) fn open_quickstart(folder: &Path, overrides: &[&str]) -> Result<Job, TrainError> {
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     let path = folder.join("recipes/quickstart.yaml");
     let text = tune_fs::read(&path)?;
-    let loaded = recipe::load("quickstart.yaml", &String::from_utf8_lossy(&text), &[])
+    let loaded = recipe::load("quickstart.yaml", &String::from_utf8_lossy(&text), &overrides)
         .map_err(|error| TrainError::Quickstart(error.to_string()))?;
     Job::open(&path, text, loaded, &crate::JobOptions::default(), &mut Silent)
 }
@@ -230,12 +245,20 @@ fn products<B: KernelBackend>(device: &B::Device, shape: &Shape, peak: f64) -> V
     let query = config.num_heads * config.head_dim;
     let mut speeds = Vec::new();
     for [inputs, outputs] in [[hidden, query], [hidden, mlp], [mlp, hidden]] {
+        let values = |rows: usize, columns: usize| {
+            (0..rows * columns).map(|i| if i % 3 == 0 { 0.5 } else { -0.25 }).collect::<Vec<f32>>()
+        };
         let filled = |rows: usize, columns: usize| {
-            let values = (0..rows * columns).map(|i| if i % 3 == 0 { 0.5 } else { -0.25 }).collect::<Vec<f32>>();
-            Tensor::<B, 2>::from_data(TensorData::new(values, [rows, columns]), device)
+            Tensor::<B, 2>::from_data(TensorData::new(values(rows, columns), [rows, columns]), device)
         };
         let (x, dy) = (filled(tokens, inputs), filled(tokens, outputs));
-        let weight = Weight::Values(filled(outputs, inputs));
+        let weight = match B::NUMERICS {
+            Numerics::ExactF32V1 => Weight::Values(filled(outputs, inputs)),
+            // Rounded once, as a frozen weight is.
+            Numerics::PinnedBf16V1 => {
+                Weight::Stored(B::stored(StoredMatrix::of_values([outputs, inputs], &values(outputs, inputs)), device))
+            }
+        };
         let forward = || {
             let layer = Layer { weight: &weight, bias: None, branch: None };
             drop(B::linears(&x, &[layer], None, &Rows::default()));
@@ -248,6 +271,7 @@ fn products<B: KernelBackend>(device: &B::Device, shape: &Shape, peak: f64) -> V
             let flops = 2.0 * (tokens * inputs * outputs) as f64 / seconds;
             speeds.push(ProductSpeed {
                 model: shape.name.to_owned(),
+                numerics: B::NUMERICS.name().to_owned(),
                 direction: direction.to_owned(),
                 shape: [tokens, inputs, outputs],
                 flops,
@@ -287,7 +311,7 @@ fn training<B: KernelBackend>(device: &B::Device, shape: &Shape, options: &Devic
         let supervised = (tokens - batch[0]) as u64;
         TrainingSpeed {
             model: shape.name.to_owned(),
-            numerics: "exact-f32/1".to_owned(),
+            numerics: B::NUMERICS.name().to_owned(),
             batch: *batch,
             tokens_per_second: per_second(tokens as u64),
             weight_product_flops: per_second(

@@ -1,7 +1,8 @@
 //! Speed of a recipe's training steps on this machine, and where their time goes: `tune bench`; and [`device`], for a
-//! device by itself: `tune bench --gpu`.
+//! device by itself, with [`pinned`] for its faster profile: `tune bench --gpu`.
 
 pub mod device;
+pub mod pinned;
 
 use std::collections::BTreeMap;
 

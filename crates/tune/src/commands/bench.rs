@@ -14,7 +14,7 @@ pub(crate) fn execute(options: &BenchOptions, printer: &mut Printer) -> anyhow::
     let recipe = RecipeOptions { recipe, overrides: options.overrides.clone(), source: options.source.clone() };
     let (job, opened) = open::job_on_device(&recipe, printer)?;
     let steps = options.steps;
-    let measurement = on_device!(&opened, B, devices => tune_train::bench::bench::<B>(&job, devices, steps, printer))?;
+    let measurement = on_device!(&opened, job.recipe.numerics, B, devices => tune_train::bench::bench::<B>(&job, devices, steps, printer))?;
     printer.clear();
     if options.json {
         printer.result(&serde_json::to_string_pretty(&measurement)?);

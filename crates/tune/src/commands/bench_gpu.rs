@@ -7,7 +7,8 @@ use anyhow::bail;
 use burn_flex::{Flex, FlexDevice};
 use serde::Serialize;
 use tune_kernels::cube::device::{Found, Opened, find};
-use tune_kernels::cube::{Cuda, CudaRuntime, Runtime, Wgpu, WgpuRuntime};
+use tune_kernels::cube::{Cuda, CudaRuntime, PinnedCuda, PinnedWgpu, Runtime, Wgpu, WgpuRuntime};
+use tune_schema::recipe::Numerics;
 use tune_train::bench::device::{DeviceOptions, DeviceReport, measure, shapes};
 
 use super::device::guarded;
@@ -39,6 +40,9 @@ struct Report {
     driver: String,
     /// Why the device may not compute `exact-f32/1`; empty where it may.
     reasons: Vec<String>,
+    /// Why no recipe may ask for `pinned-bf16/1` here; what is said of it then comes from products without matrix
+    /// instructions.
+    pinned_reasons: Vec<String>,
     #[serde(flatten)]
     found: DeviceReport,
 }
@@ -67,10 +71,14 @@ pub(crate) fn execute(options: &BenchOptions, printer: &mut Printer) -> anyhow::
     let report = match find(&[options.device])? {
         Opened::Cpu => bail!("the CPU is no GPU"),
         Opened::Cuda(found) => report::<CudaRuntime, _>(&found[0], device_options, printer, |options, printer| {
-            guarded(|| Ok(measure::<Cuda, Flex>(&found[0].device, &FlexDevice, place.path(), options, printer)?))
+            guarded(|| {
+                Ok(measure::<Cuda, PinnedCuda, Flex>(&found[0].device, &FlexDevice, place.path(), options, printer)?)
+            })
         }),
         Opened::Wgpu(found) => report::<WgpuRuntime, _>(&found[0], device_options, printer, |options, printer| {
-            guarded(|| Ok(measure::<Wgpu, Flex>(&found[0].device, &FlexDevice, place.path(), options, printer)?))
+            guarded(|| {
+                Ok(measure::<Wgpu, PinnedWgpu, Flex>(&found[0].device, &FlexDevice, place.path(), options, printer)?)
+            })
         }),
     }?;
     printer.clear();
@@ -100,6 +108,7 @@ where
         name: found.name.clone(),
         driver: found.driver.clone(),
         reasons: probe.reasons(),
+        pinned_reasons: found.reasons::<R>(Numerics::PinnedBf16V1),
         found: measure(&options, printer)?,
     })
 }
@@ -123,7 +132,7 @@ fn table(report: &Report, printer: &mut Printer) {
     row("multiply-add peak", format!("{:.2} TFLOP/s on registers alone", report.found.peak_flops / 1e12));
     for product in &report.found.products {
         let [tokens, inputs, outputs] = product.shape;
-        let name = format!("  {} {}", product.model, product.direction);
+        let name = format!("  {} {} {}", product.model, product.numerics, product.direction);
         let rate = format!("{:.2} TFLOP/s, {:.0} % of the peak", product.flops / 1e12, 100.0 * product.of_peak);
         row(&name, format!("{tokens} × {inputs} → {outputs}: {rate}"));
     }
@@ -135,5 +144,29 @@ fn table(report: &Report, printer: &mut Printer) {
         };
         row(&format!("  {} {}", training.model, training.numerics), format!("{rows} × {tokens} tokens: {speed}"));
     }
-    row("pinned-bf16/1", "not built yet".to_owned());
+    row(
+        "pinned-bf16/1",
+        if report.pinned_reasons.is_empty() { "yes".to_owned() } else { report.pinned_reasons.join("; ") },
+    );
+    if let Some(pinned) = &report.found.pinned {
+        let (products, quickstart) = (&pinned.products, &pinned.quickstart);
+        let outcome = products.difference.clone();
+        row(
+            &format!("  {}", products.operations),
+            outcome.unwrap_or_else(|| format!("{} values, all near enough and the same twice", products.values)),
+        );
+        let twice =
+            if quickstart.claim == quickstart.claim_again { "the same claim twice" } else { "DIFFERS when run twice" };
+        let last = quickstart.divergence.steps.last().map_or(0, |step| step.step);
+        let (loss, norm) = quickstart.divergence.largest(last);
+        let tolerance = if quickstart.within_tolerance { "within" } else { "BEYOND" };
+        row(
+            "  quickstart",
+            format!(
+                "{twice}; losses within {:.2} % of exact-f32/1, norms within {:.2} %, {tolerance} the tolerance",
+                100.0 * loss,
+                100.0 * norm
+            ),
+        );
+    }
 }

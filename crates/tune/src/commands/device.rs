@@ -2,14 +2,15 @@
 
 use tune_kernels::cube::device::{Found, Opened, open};
 use tune_schema::Devices;
+use tune_schema::recipe::Numerics;
 use tune_train::DeviceFacts;
 
-/// Devices that may compute, and what goes into `environment.json`.
+/// Devices that may compute under a profile, and what goes into `environment.json`.
 ///
 /// # Errors
 /// A device that was named and cannot be had.
-pub(crate) fn select(devices: &Devices) -> anyhow::Result<(Opened, DeviceFacts)> {
-    let opened = open(devices)?;
+pub(crate) fn select(devices: &Devices, numerics: Numerics) -> anyhow::Result<(Opened, DeviceFacts)> {
+    let opened = open(devices, numerics)?;
     let facts = match &opened {
         Opened::Cpu => DeviceFacts::default(),
         Opened::Cuda(found) => facts(found),
@@ -29,15 +30,23 @@ fn facts<D>(found: &[Found<D>]) -> DeviceFacts {
     }
 }
 
-/// Runs `$body`, which gives a result, with `$backend` standing for the devices' backend and `$devices` for the devices. The
-/// failure of a GPU becomes an error like any other.
+/// Runs `$body`, which gives a result, with `$backend` standing for the devices' backend under the profile `$numerics` and
+/// `$devices` for the devices. The failure of a GPU becomes an error like any other.
 macro_rules! on_device {
-    ($opened:expr, $backend:ident, $devices:ident => $body:expr) => {
+    ($opened:expr, $numerics:expr, $backend:ident, $devices:ident => $body:expr) => {
         match $opened {
             tune_kernels::cube::device::Opened::Cpu => {
                 type $backend = burn_flex::Flex;
                 let $devices = &[burn_flex::FlexDevice][..];
                 $body.map_err(anyhow::Error::from)
+            }
+            tune_kernels::cube::device::Opened::Cuda(found)
+                if $numerics == tune_schema::recipe::Numerics::PinnedBf16V1 =>
+            {
+                type $backend = tune_kernels::cube::PinnedCuda;
+                let devices: Vec<_> = found.iter().map(|found| found.device.clone()).collect();
+                let $devices = &devices[..];
+                $crate::commands::device::guarded(|| $body.map_err(anyhow::Error::from))
             }
             tune_kernels::cube::device::Opened::Cuda(found) => {
                 type $backend = tune_kernels::cube::Cuda;

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use tune_kernels::cpu::Level;
-use tune_kernels::cube::device::{Cuda, Found, cuda, reasons, wgpu_adapters};
+use tune_kernels::cube::device::{Cuda, Found, cuda, wgpu_adapters};
 use tune_kernels::cube::{CudaRuntime, Runtime, WgpuRuntime};
+use tune_schema::recipe::Numerics;
 
 use crate::cli::DoctorOptions;
 use crate::printer::Printer;
@@ -23,28 +24,39 @@ struct Device {
     profiles: Vec<&'static str>,
     /// Why `exact-f32/1` is not among them.
     reasons: Vec<String>,
+    /// Why `pinned-bf16/1` is not.
+    pinned_reasons: Vec<String>,
 }
 
-/// The profile that the probe is about.
-const PROFILE: &str = "exact-f32/1";
+/// The profiles, in the order of their reasons.
+const PROFILES: [Numerics; 2] = [Numerics::ExactF32V1, Numerics::PinnedBf16V1];
 
 impl Device {
     fn cpu() -> Self {
         let name = format!("{} vectors, {} threads", Level::current().name(), rayon::current_num_threads());
-        let (driver, profiles) = (String::new(), vec![PROFILE]);
-        Self { device: "cpu".to_owned(), name, driver, memory: None, profiles, reasons: Vec::new() }
+        Self {
+            device: "cpu".to_owned(),
+            name,
+            driver: String::new(),
+            memory: None,
+            profiles: vec![Numerics::ExactF32V1.name()],
+            reasons: Vec::new(),
+            pinned_reasons: vec!["it needs a GPU's matrix instructions".to_owned()],
+        }
     }
 
     /// Probes a device.
     fn probed<R: Runtime>(found: &Found<R::Device>) -> Self {
-        let reasons = reasons::<R>(found);
+        let [reasons, pinned_reasons] = PROFILES.map(|numerics| found.reasons::<R>(numerics));
+        let allowed = PROFILES.into_iter().zip([&reasons, &pinned_reasons]).filter(|(_, reasons)| reasons.is_empty());
         Self {
             device: found.choice.to_string(),
             name: found.name.clone(),
             driver: found.driver.clone(),
             memory: found.memory,
-            profiles: if reasons.is_empty() { vec![PROFILE] } else { Vec::new() },
+            profiles: allowed.map(|(numerics, _)| numerics.name()).collect(),
             reasons,
+            pinned_reasons,
         }
     }
 }
@@ -68,8 +80,10 @@ pub(crate) fn execute(options: &DoctorOptions, printer: &mut Printer) -> anyhow:
         for profile in &device.profiles {
             printer.result(&format!("        {profile}: yes"));
         }
-        for reason in &device.reasons {
-            printer.result(&format!("        {PROFILE}: no, {reason}"));
+        for (numerics, reasons) in PROFILES.into_iter().zip([&device.reasons, &device.pinned_reasons]) {
+            for reason in reasons {
+                printer.result(&format!("        {}: no, {reason}", numerics.name()));
+            }
         }
     }
     match found {

@@ -77,7 +77,7 @@ pub(crate) fn job(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Res
 /// Opens the job that the arguments name, and before it the device that the recipe names.
 pub(crate) fn job_on_device(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Result<(Job, Opened)> {
     let read = read(&options.recipe, &options.overrides, printer)?;
-    let (opened, device) = select(&read.loaded.recipe.device)?;
+    let (opened, device) = select(&read.loaded.recipe.device, read.loaded.recipe.numerics)?;
     Ok((open(options, read, device, printer)?, opened))
 }
 

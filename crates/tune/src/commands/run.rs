@@ -13,7 +13,8 @@ use crate::printer::Printer;
 pub(crate) fn execute(options: &RecipeOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
     let (job, opened) = open::job_on_device(options, printer)?;
     let folder = RunFolder::new(open::output_dir(&job));
-    let outcome = on_device!(&opened, B, devices => tune_train::run::<B>(&job, &folder, devices, printer))?;
+    let outcome =
+        on_device!(&opened, job.recipe.numerics, B, devices => tune_train::run::<B>(&job, &folder, devices, printer))?;
     printer.clear();
     summary(&job.recipe, &folder, &outcome, printer);
     Ok(ExitCode::SUCCESS)

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+use tune_kernels::cube::device::Opened;
 use tune_publish::key::{PrivateKey, PublicKey};
-use tune_train::JobOptions;
+use tune_schema::recipe::Numerics;
+use tune_train::{DeviceFacts, JobOptions};
 use tune_verify::verdict::Conclusion;
 use tune_verify::{Level, Outcome, SampleSize, Verdict};
 
@@ -26,7 +28,14 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         );
     }
     let source = locked_sources(options.offline, options.secrets.as_deref());
-    let (opened, device) = select(&options.device)?;
+    let fetched = remote.map(|text| fetch::fetch(text, options.yes, options.offline, printer)).transpose()?;
+    let target = fetched.as_ref().map_or(&options.target, |fetched| &fetched.folder);
+    let numerics = tune_verify::numerics(target);
+    let (opened, device) = match select(&options.device, numerics) {
+        // Nothing of such a run can be computed here, and what needs no computing still be compared.
+        Err(_) if numerics == Numerics::PinnedBf16V1 => (Opened::Cpu, DeviceFacts::default()),
+        selected => selected?,
+    };
     let library = tune_verify::VerifyOptions {
         level: match options.level {
             LevelName::Files => Level::Files,
@@ -45,9 +54,8 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         job: JobOptions { source, locations, device },
     };
     printer.log_every(50);
-    let fetched = remote.map(|text| fetch::fetch(text, options.yes, options.offline, printer)).transpose()?;
-    let target = fetched.as_ref().map_or(&options.target, |fetched| &fetched.folder);
-    let verdict = on_device!(&opened, B, devices => tune_verify::verify::<B>(target, &library, devices, printer));
+    let verdict =
+        on_device!(&opened, numerics, B, devices => tune_verify::verify::<B>(target, &library, devices, printer));
     let verdict = match &fetched {
         Some(fetched) => verdict.with_context(|| format!("{} cannot be verified", fetched.origin))?,
         None => verdict?,

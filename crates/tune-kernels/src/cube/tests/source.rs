@@ -8,9 +8,10 @@ use cubecl::cuda::CudaCompiler;
 use cubecl::prelude::*;
 use cubecl::wgpu::WgpuRuntime;
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use half::bf16;
 
 use crate::cube::product::Form;
-use crate::cube::{attention, head, peak, pointwise, probe, product, rows, stored};
+use crate::cube::{attention, head, peak, pinned, pointwise, probe, product, rows, stored};
 use crate::encoding::Encoding;
 
 /// The CUDA source of a kernel, as NVRTC gets it.
@@ -73,7 +74,7 @@ fn violations(source: &str) -> Vec<String> {
     found
 }
 
-/// The source with the declarations of variables sorted: the compiler writes them in the order of a hash map.
+/// The source with the declarations of types and variables sorted: the compiler writes them in the order of a hash map.
 fn canonical(source: &str) -> String {
     let declares = |line: &&str| {
         let mut words = line.trim().split(' ');
@@ -81,9 +82,27 @@ fn canonical(source: &str) -> String {
             && words.next().is_some_and(|word| word.starts_with("l_") && word.ends_with(';'))
             && words.next().is_none()
     };
-    let (mut declarations, others): (Vec<&str>, Vec<&str>) = source.lines().partition(declares);
+    // Two lines each; in some order only where there are several.
+    let shared = |line: &&str| line.starts_with("// Shared array") || line.contains("(&dynamic_shared_mem[");
+    let (mut types, mut rest, mut inside) = (Vec::new(), Vec::new(), false);
+    for line in source.lines() {
+        if line.starts_with("struct __align__") {
+            types.push(String::new());
+            inside = true;
+        }
+        if inside {
+            types.last_mut().expect("begun above").push_str(line);
+        } else {
+            rest.push(line);
+        }
+        inside &= line != "};";
+    }
+    types.sort_unstable();
+    let several = rest.iter().filter(|line| shared(line)).count() > 2;
+    let (mut declarations, others): (Vec<&str>, Vec<&str>) =
+        rest.into_iter().partition(|line| declares(line) || several && shared(line));
     declarations.sort_unstable();
-    [declarations, others].concat().join("\n")
+    [types.iter().map(String::as_str).collect(), declarations, others].concat().join("\n")
 }
 
 /// The source of every kernel, in every form whose arithmetic differs.
@@ -123,6 +142,50 @@ fn kernels(client: &ComputeClient<WgpuRuntime>) -> BTreeMap<String, String> {
             );
         }
     }
+    // Every layout of the operands, in both squares.
+    for large in [true, false] {
+        for along in [[true, true], [true, false], [false, false]] {
+            let form = pinned::product::Form {
+                matrix: true,
+                large,
+                along,
+                bias: along[1],
+                previous: along[0],
+                plus: along[0] != along[1],
+                times: !along[0],
+            };
+            let side = if large { 128 } else { 32 };
+            let name = format!("pinned product of {side} × {side}, along the depth {along:?}");
+            sources.insert(name, cuda(pinned_product(client, form)));
+        }
+    }
+    let y = || ArrayCompilationArg { inplace: None };
+    sources.insert(
+        "pinned rounding".to_owned(),
+        cuda(pinned::round_kernel::RoundKernel::<bf16, WgpuRuntime>::new(
+            s(),
+            client.clone(),
+            y(),
+            y(),
+            (),
+            (),
+            8,
+            true,
+        )),
+    );
+    sources.insert(
+        "pinned gather".to_owned(),
+        cuda(pinned::widen_kernel::WidenKernel::<bf16, WgpuRuntime>::new(
+            s(),
+            client.clone(),
+            y(),
+            y(),
+            y(),
+            (),
+            (),
+            8,
+        )),
+    );
     kernel!("probe", probe, probe_kernel, ProbeKernel, [a, a, a, a, a, n]);
     kernel!("elementary functions", probe, elementary_kernel, ElementaryKernel, [a, a, n, n]);
     kernel!("peak", peak, peak_kernel, PeakKernel, [a, n, n, n]);
@@ -197,6 +260,31 @@ fn kernels(client: &ComputeClient<WgpuRuntime>) -> BTreeMap<String, String> {
     sources
 }
 
+/// The product of rounded operands in a form.
+fn pinned_product(client: &ComputeClient<WgpuRuntime>, form: pinned::product::Form) -> impl CubeKernel {
+    let a = || ArrayCompilationArg { inplace: None };
+    let units = u32::try_from(form.units()).expect("a few units");
+    pinned::product::product_kernel::ProductKernel::<bf16, WgpuRuntime>::new(
+        KernelSettings::default().cube_dim(CubeDim::new_1d(units)),
+        client.clone(),
+        a(),
+        a(),
+        a(),
+        a(),
+        a(),
+        (),
+        (),
+        (),
+        (),
+        (),
+        (),
+        (),
+        (),
+        8,
+        form,
+    )
+}
+
 #[cube(launch_unchecked)]
 fn naked(a: &Array<f32>, b: &mut Array<f32>) {
     b[ABSOLUTE_POS] = a[ABSOLUTE_POS] * a[ABSOLUTE_POS] + b[ABSOLUTE_POS];
@@ -250,6 +338,11 @@ fn cuda_source_holds_no_naked_multiply_add() {
     }
     // What lies in the order of a hash map would not be the same twice.
     assert_eq!(self::sources(&client), sources, "sources made twice");
+    // Each step of the depth is multiplied once, by each of the pieces that a plane computes: 8 of two depths, or 1 of eight.
+    for (name, pieces) in [("128 × 128", 16), ("32 × 32", 8)] {
+        let source = &sources[&format!("pinned product of {name}, along the depth [true, true]")];
+        assert_eq!(source.matches("mma_sync(").count(), pieces, "{source}");
+    }
     // A chain an output, of which each step is one `fma`.
     assert_eq!(sources["product of 8 × 8"].matches("fma(").count(), 64);
     let digest = |source: &String| tune_schema::Digest::of(source.as_bytes());
@@ -321,6 +414,15 @@ fn nvrtc_compiles_every_kernel_and_finds_nothing_to_contract() {
     };
     for (name, source) in kernels(&client) {
         assert_eq!(both(&source), Vec::<String>::new(), "{name}");
+        if name.starts_with("pinned product") {
+            let ptx = ptx(&source, &headers, None).expect("compiled above");
+            assert!(ptx.contains(".f32.bf16.bf16.f32"), "{name}: no matrix instruction for bf16 with sums in f32");
+            let mut instructions = ptx.lines().map(str::trim_start);
+            assert!(
+                !instructions.any(|line| line.starts_with("atom.") || line.starts_with("red.")),
+                "{name}: an atomic"
+            );
+        }
     }
     // The third is one that this release of NVRTC leaves alone.
     for source in &naked_kernels(&client)[..2] {

@@ -1,0 +1,63 @@
+//! Training under `pinned-bf16/1` on a Vulkan adapter, software before hardware, without matrix instructions: the same bits
+//! twice, near what `exact-f32/1` gives, and not the same.
+//!
+//! Without an adapter nothing is compared, which `TUNE_TEST_GPU=1` turns into a failure.
+
+mod support;
+
+use burn_flex::{Flex, FlexDevice};
+use support::{Adapter, claim, job};
+use tune_kernels::cube::PinnedWgpu;
+use tune_train::tolerance::{Divergence, PINNED_BF16_V1, StepDivergence};
+use tune_train::{TrainError, Trainer, bench};
+
+/// A few steps, few questions.
+const FEW: [&str; 4] = ["max_steps=3", "val_set_size=2", "eval_exact_match=1", "eval_max_new_tokens=2"];
+
+#[test]
+fn a_run_has_the_same_bits_twice_and_stays_near_the_exact_one() {
+    let Some(adapter) = Adapter::find() else { return };
+    adapter.match_the_cpu();
+    let runs = tempfile::tempdir().expect("a temporary folder");
+    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let report = bench::pinned::compare::<PinnedWgpu, Flex>(
+        &adapter.device,
+        &FlexDevice,
+        [&repository, runs.path()],
+        2,
+        &FEW,
+        &mut tune_train::Silent,
+    )
+    .expect("a report");
+    assert!(report.is_right(), "{report:?}");
+    let steps = &report.quickstart.divergence.steps;
+    assert!(steps.len() == 3 && steps.iter().all(|step| step.loss > 0.0), "rounding shows: {steps:?}");
+}
+
+/// How the rows of a step are split into micro-batches changes no bit of it.
+#[test]
+fn micro_batches_change_nothing() {
+    let Some(adapter) = Adapter::find() else { return };
+    let settings = |micro: &'static str, times: &'static str| {
+        let job = job(&["numerics=pinned-bf16/1", "max_steps=1", "val_set_size=2", "eval_exact_match=0", micro, times]);
+        claim::<PinnedWgpu>(&job, &[adapter.device.clone()]).chain_head
+    };
+    let whole = settings("micro_batch_size=8", "gradient_accumulation_steps=1");
+    assert_eq!(settings("micro_batch_size=2", "gradient_accumulation_steps=4"), whole);
+}
+
+#[test]
+fn a_backend_of_another_profile_is_refused() {
+    let job = job(&["numerics=pinned-bf16/1", "max_steps=1"]);
+    let refused = Trainer::<Flex>::new(&job, &[FlexDevice]);
+    assert!(matches!(refused, Err(TrainError::Numerics { .. })), "{:?}", refused.err());
+}
+
+#[test]
+fn the_tolerance_can_be_broken() {
+    let steps = |loss, grad_norm| Divergence { steps: vec![StepDivergence { step: 1, loss, grad_norm }] };
+    assert!(PINNED_BF16_V1.allows(&steps(1e-4, 1e-3)));
+    for broken in [steps(0.1, 1e-3), steps(1e-4, 0.5), steps(f64::NAN, 0.0), Divergence { steps: Vec::new() }] {
+        assert!(!PINNED_BF16_V1.allows(&broken), "{broken:?}");
+    }
+}
