@@ -42,8 +42,9 @@ pub fn within(
         }
         #[expect(clippy::cast_precision_loss, reason = "a count of additions")]
         let bound = size * (shape.depth as f64 + 2.0) * f64::from(f32::EPSILON);
+        let difference = (f64::from(*found) - sum).abs();
         // A NaN is not within anything.
-        if !((f64::from(*found) - sum).abs() <= bound) {
+        if difference.is_nan() || difference > bound {
             return Err(format!("{shape:?}: output {row}, {column} is {found:e} instead of {sum:e}"));
         }
     }

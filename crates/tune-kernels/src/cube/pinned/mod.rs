@@ -166,7 +166,7 @@ pub(in crate::cube) fn round_kernel<E: Float, N: Size>(
 ) {
     if ABSOLUTE_POS < vectors {
         let lanes = N::value();
-        let in_row = (columns + 7) / 8 * comptime!(8 / lanes);
+        let in_row = columns.div_ceil(8) * comptime!(8 / lanes);
         let row = ABSOLUTE_POS / in_row;
         let first = ABSOLUTE_POS % in_row * lanes;
         let mut vector = Vector::<E, N>::empty();
@@ -190,11 +190,11 @@ pub(in crate::cube) fn widen_kernel<E: Float, N: Size>(
     ids: &Array<u32>,
     y: &mut Array<f32>,
     columns: usize,
-    n: usize,
+    values: usize,
 ) {
-    if ABSOLUTE_POS < n {
+    if ABSOLUTE_POS < values {
         let lanes = N::value();
-        let in_row = (columns + 7) / 8 * comptime!(8 / lanes);
+        let in_row = columns.div_ceil(8) * comptime!(8 / lanes);
         let column = ABSOLUTE_POS % columns;
         let vector = x[ids[ABSOLUTE_POS / columns] as usize * in_row + column / lanes];
         y[ABSOLUTE_POS] = f32::cast_from(vector[column % lanes]);

@@ -222,7 +222,7 @@ pub(in crate::cube) fn product_kernel<E: Float, N: Size>(
     let unit = UNIT_POS as usize;
 
     // Squares in groups of some rows, column after column within a group.
-    let (square_rows, square_columns) = ((rows + side - 1) / side, (columns + side - 1) / side);
+    let (square_rows, square_columns) = (rows.div_ceil(side), columns.div_ceil(side));
     let in_group = square_columns * GROUP;
     let group = CUBE_POS / in_group * GROUP;
     let mut group_rows = GROUP.runtime();
