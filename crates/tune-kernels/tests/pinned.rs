@@ -110,7 +110,7 @@ fn lora<F: Fma>(device: &Device, case: u32) {
     let branch = Some(LoraBranch { a: ta, b: tb, scale, dropout });
     let layer = Layer { weight: &weight, bias: None, branch };
     let (tx, tdy) = (tensor(&x, [tokens, inputs], device), tensor(&dy, [tokens, outputs], device));
-    let got = B::linears(&tx, &[layer.clone()], None, &rows);
+    let got = B::linears(&tx, std::slice::from_ref(&layer), None, &rows);
     let th = got[0].h.clone().expect("a branch");
     same("h", &host(&th), &h);
     same("y", &host(&got[0].y), &y);

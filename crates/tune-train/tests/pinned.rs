@@ -40,7 +40,7 @@ fn micro_batches_change_nothing() {
     let Some(adapter) = Adapter::find() else { return };
     let settings = |micro: &'static str, times: &'static str| {
         let job = job(&["numerics=pinned-bf16/1", "max_steps=1", "val_set_size=2", "eval_exact_match=0", micro, times]);
-        claim::<PinnedWgpu>(&job, &[adapter.device.clone()]).chain_head
+        claim::<PinnedWgpu>(&job, std::slice::from_ref(&adapter.device)).chain_head
     };
     let whole = settings("micro_batch_size=8", "gradient_accumulation_steps=1");
     assert_eq!(settings("micro_batch_size=2", "gradient_accumulation_steps=4"), whole);
