@@ -26,7 +26,7 @@ use tune_schema::{Digest, Hasher};
 use error::Context;
 pub use error::FsError;
 pub use incomplete::{incomplete_name, is_incomplete, remove_incomplete};
-pub use lock::FolderLock;
+pub use lock::{FileLock, FolderLock};
 pub use scratch::ScratchFile;
 pub use store::{ContentStore, cache_dir};
 pub use write::{

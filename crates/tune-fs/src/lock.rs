@@ -1,4 +1,4 @@
-//! A folder that one process works in.
+//! Folders and files that one process works with at a time.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -24,6 +24,25 @@ impl FolderLock {
             Err(TryLockError::WouldBlock) => Err(FsError::InUse { folder: folder.to_owned() }),
             Err(TryLockError::Error(error)) => Err(error).context("lock", folder),
         }
+    }
+}
+
+/// Holds a file for this process while others wait, until it is dropped or the process ends. The file is there to be held
+/// and has no content: one that is replaced by a rename cannot be held itself.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    /// Takes the file, which is made where it is missing; waits while another process holds it.
+    ///
+    /// # Errors
+    /// A file that cannot be made or locked.
+    pub fn wait(path: &Path) -> Result<Self, FsError> {
+        let file = File::options().create(true).append(true).open(path).context("open", path)?;
+        file.lock().context("lock", path)?;
+        Ok(Self { _file: file })
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn attention<B: KernelBackend>(
 ) {
     let [tokens, features] = q.dims();
     assert_eq!(features, heads.heads * heads.head_dim, "attention: features of q");
+    assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "attention: heads share key-value heads");
     assert_eq!((k.dims()[1], k.dims()), (heads.kv_heads * heads.head_dim, v.dims()), "attention: shapes of k and v");
     let within = |s: &Span| s.queries.end <= tokens && s.keys.end <= k.dims()[0] && s.queries.len() <= s.keys.len();
     assert!(spans.iter().all(within), "attention: spans within the tensors");

@@ -112,7 +112,8 @@ impl Secret {
     }
 
     /// The commitment to a model's answer to it, `before` or `after` training. The salts differ, so that nobody sees from
-    /// the digests whether the answer changed.
+    /// the digests whether training changed the answer. Those of two runs do not: see "What stays visible" in
+    /// `docs/formats/reveal.md`.
     #[must_use]
     pub fn answer(&self, when: &str, index: u64, content: &[u8]) -> Digest {
         leaf_hash(&[&self.derive("tune-answer/1", &[&index.to_be_bytes(), when.as_bytes()]), content])

@@ -87,17 +87,27 @@ impl LockFile {
         self.secrets.add(name, root, secret);
     }
 
-    /// Writes the lock where it changed, and before it new secrets to the file beside it. Says whether it did.
+    /// Writes the lock where it changed, and before it new secrets to the file beside it.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn save(&mut self) -> Result<bool, SourceError> {
-        let Some(path) = self.path.as_ref().filter(|_| self.lock != self.saved) else { return Ok(false) };
-        self.secrets.save(&SecretsFile::beside(path))?;
+    pub fn save(&mut self) -> Result<Saved, SourceError> {
+        let Some(path) = self.path.as_ref().filter(|_| self.lock != self.saved) else { return Ok(Saved::default()) };
+        let secrets = SecretsFile::beside(path);
+        let added = self.secrets.save(&secrets)?;
         tune_fs::write_atomic(path, self.lock.to_yaml().as_bytes())?;
         self.saved = self.lock.clone();
-        Ok(true)
+        Ok(Saved { lock: true, secrets: added.then_some(secrets) })
     }
+}
+
+/// What [`LockFile::save`] wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Whether the lock changed.
+    pub lock: bool,
+    /// The file that new secrets were added to, where there were any.
+    pub secrets: Option<PathBuf>,
 }
 
 fn read_secrets(lock: &Lock, path: Option<&Path>) -> Result<SecretsFile, SourceError> {

@@ -13,6 +13,9 @@ use crate::SourceError;
 /// The file's name.
 pub const FILE_NAME: &str = "datasets.secrets";
 
+/// What is held while the file is read, added to and written: two runs that add secrets at the same time lose none.
+const LOCK_NAME: &str = ".datasets.secrets.lock";
+
 /// The format version this crate reads and writes.
 const VERSION: u32 = 1;
 
@@ -79,14 +82,19 @@ impl SecretsFile {
         self.known.push(Known { name: name.to_owned(), root, secret });
     }
 
-    /// Adds what is not in the file yet. Nothing is ever taken out of it: without its secret, a run cannot be verified.
+    /// Adds what is not in the file yet, and says whether that was anything. Nothing is ever taken out of it: without its
+    /// secret, a run cannot be verified.
     ///
     /// # Errors
     /// A file that cannot be read or written.
     ///
     /// # Panics
     /// Never: the file has a JSON form.
-    pub fn save(&mut self, path: &Path) -> Result<(), SourceError> {
+    pub fn save(&mut self, path: &Path) -> Result<bool, SourceError> {
+        if self.known.is_empty() {
+            return Ok(false);
+        }
+        let _held = tune_fs::FileLock::wait(&path.with_file_name(LOCK_NAME))?;
         // Another process may have written since.
         let mut all = if tune_fs::exists(path) { Self::read(path)?.known } else { Vec::new() };
         let before = all.len();
@@ -105,14 +113,34 @@ impl SecretsFile {
             );
             tune_fs::write_atomic_secret(path, text.as_bytes())?;
         }
+        let added = all.len() > before;
         self.known = all;
-        Ok(())
+        Ok(added)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_that_are_added_at_the_same_time_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = SecretsFile::beside(&folder.path().join("datasets.lock"));
+        let root = |n: u8| Digest::of(&[n]);
+        std::thread::scope(|scope| {
+            for n in 0..16 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut file = SecretsFile::default();
+                    file.add("rows", root(n), Secret::from_bytes([n; 32]));
+                    file.save(path).unwrap();
+                });
+            }
+        });
+        let read = SecretsFile::read(&path).unwrap();
+        assert!((0..16).all(|n| read.get(&root(n)) == Some(Secret::from_bytes([n; 32]))), "{read:?}");
+    }
 
     #[test]
     fn secrets_add_up_and_stay_their_owners() {

@@ -83,7 +83,7 @@ impl Job {
         let opened = open_sources(&loaded.recipe, &mut lock, options, &base_dir, observer)?;
         let job = Self::assemble(loaded.recipe, text, loaded.overrides, opened, options, observer)?;
         // Only now: bytes that no run could use are not what later ones are held to.
-        lock.save()?;
+        save(&mut lock, observer)?;
         Ok(job)
     }
 
@@ -297,8 +297,19 @@ pub fn lock(
     let mut lock = LockFile::find(path)?;
     let options = JobOptions { source: options.clone(), ..JobOptions::default() };
     let opened = open_sources(&loaded.recipe, &mut lock, &options, &|_| folder, observer)?;
-    lock.save()?;
+    save(&mut lock, observer)?;
     Ok(Locked { place: lock.path(), sources: opened.datasets.len() + 1 })
+}
+
+/// Writes the lock, and says where new secrets are: whoever does not know of that file loses or publishes it.
+fn save(lock: &mut LockFile, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    if let Some(path) = lock.save()?.secrets {
+        observer.phase(&format!(
+            "new secrets of unshareable sources in {}: keep that file, never publish it",
+            path.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Finds every source of a recipe.

@@ -433,11 +433,15 @@ fn check_metrics(folder: &RunFolder, chain: &[ChainRecord]) -> Result<(), String
 fn check_commitments(manifest: &Manifest, answers: usize, verdict: &mut Verdict) {
     for source in &manifest.claim.inputs.sources {
         if let Some(Commitment { rows, root, .. }) = &source.commitment {
-            let class = source.class.map_or("not to be shared", DataClass::name);
-            let detail = format!(
-                "{class}: the claim commits to its {rows} rows by the root {root} and has no digest of its file"
-            );
-            verdict.record(Level::Files, check_name(&source.name), Outcome::Withheld(detail));
+            let outcome = if source.class == Some(DataClass::Unshareable) {
+                Outcome::Withheld(format!(
+                    "{}: the claim commits to its {rows} rows by the root {root} and has no digest of its file",
+                    DataClass::Unshareable.name()
+                ))
+            } else {
+                Outcome::Differs("the claim withholds its rows and does not call it unshareable".to_owned())
+            };
+            verdict.record(Level::Files, check_name(&source.name), outcome);
         }
     }
     if answers > 0 {

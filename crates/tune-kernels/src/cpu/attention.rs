@@ -186,8 +186,10 @@ fn blocks(span: &Span, lanes: usize) -> impl Iterator<Item = Range<usize>> + use
 /// Every (span, key-value head) pair.
 ///
 /// # Panics
-/// If spans share queries or keys, which several tasks would write then.
+/// If spans share queries or keys, which several tasks would write then, or heads do not share key-value heads evenly, and
+/// some would belong to no task.
 fn tasks(spans: &[Span], heads: Heads) -> Vec<(&Span, usize)> {
+    assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "each head belongs to a task");
     let apart = |pair: &[Span]| pair[0].queries.end <= pair[1].queries.start && pair[0].keys.end <= pair[1].keys.start;
     assert!(spans.windows(2).all(apart), "spans follow one another");
     spans.iter().flat_map(|span| (0..heads.kv_heads).map(move |kv_head| (span, kv_head))).collect()

@@ -215,6 +215,7 @@ pub fn rope(
 ) -> Vec<f32> {
     let half = head_dim / 2;
     let features = x.len() / positions.len().max(1);
+    assert!(head_dim.is_multiple_of(2), "a head is turned in pairs");
     assert!(features.is_multiple_of(head_dim) && x.len() == features * positions.len(), "whole heads of whole tokens");
     let write = |y: &mut [MaybeUninit<f32>]| {
         let tokens = y.par_chunks_exact_mut(features.max(1)).zip(x.par_chunks_exact(features.max(1))).zip(positions);

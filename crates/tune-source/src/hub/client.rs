@@ -123,7 +123,7 @@ impl Hub {
                 Err(Trouble::Wait(seconds)) => {
                     waits += 1;
                     if waits > WAITS || seconds > LONGEST_WAIT {
-                        return Err(HubError::Busy { address: endpoint::shown(address).to_owned() });
+                        return Err(HubError::Busy { address: endpoint::shown(address) });
                     }
                     observer(Event::Waiting { seconds });
                     std::thread::sleep(Duration::from_secs(seconds));
@@ -209,7 +209,7 @@ impl Hub {
             return Err(Trouble::Passing(format!("the server answered {status}{said}")));
         }
         let own = self.endpoint.is_own(address);
-        let (shown, with_token) = (endpoint::shown(address).to_owned(), self.has_token());
+        let (shown, with_token) = (endpoint::shown(address), self.has_token());
         Err(Trouble::Lasting(match status {
             StatusCode::UNAUTHORIZED if own => HubError::Unauthorized { address: shown, with_token, said },
             StatusCode::FORBIDDEN if own => HubError::Forbidden { address: shown, said },

@@ -87,9 +87,12 @@ pub(super) fn redirected(address: &str, location: &str) -> Result<String, String
     Ok(target)
 }
 
-/// An address as it may be shown: without what follows `?`, which can hold signatures.
-pub(crate) fn shown(address: &str) -> &str {
-    address.split(['?', '#']).next().unwrap_or_default()
+/// An address as it may be shown: without what follows `?`, which can hold signatures, and without a name and password.
+pub(crate) fn shown(address: &str) -> String {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    format!("{scheme}://{}{path}", host.rsplit('@').next().unwrap_or_default())
 }
 
 /// A token. It is neither shown nor written.
@@ -208,6 +211,18 @@ mod tests {
             assert!(redirected(from, location).is_err(), "{location}");
         }
         assert_eq!(redirected("http://127.0.0.1:1/a", "http://127.0.0.1:2/b").unwrap(), "http://127.0.0.1:2/b");
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        for (address, expected) in [
+            ("https://host/a@b/c?sig=1#x", "https://host/a@b/c"),
+            ("https://user:word@host:8/a", "https://host:8/a"),
+            ("https://a@b@host", "https://host"),
+            ("host/path", "host/path"),
+        ] {
+            assert_eq!(shown(address), expected, "{address}");
+        }
     }
 
     #[test]

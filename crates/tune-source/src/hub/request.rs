@@ -83,7 +83,7 @@ impl Answer {
 
 /// An error that is neither about the token nor about the names.
 pub(crate) fn transfer(address: &str, problem: impl Into<String>) -> HubError {
-    HubError::Transfer { address: endpoint::shown(address).to_owned(), problem: problem.into() }
+    HubError::Transfer { address: endpoint::shown(address), problem: problem.into() }
 }
 
 /// Seconds to wait: `Retry-After`, or else the time left in the hub's own `RateLimit` header (`"api";r=0;t=55`).

@@ -52,7 +52,7 @@ impl Site {
     /// # Errors
     /// Another form, an address without encryption that is not on this machine, or one with a password in it.
     pub fn parse(text: &str) -> Result<(Self, Named), SiteError> {
-        let invalid = |problem: String| SiteError::Target { text: endpoint::shown(text).to_owned(), problem };
+        let invalid = |problem: String| SiteError::Target { text: endpoint::shown(text), problem };
         endpoint::allowed(text).map_err(invalid)?;
         if text.contains(['?', '#', '\\']) {
             return Err(invalid("an address of a file or folder has no `?`, `#` or backslash".to_owned()));
