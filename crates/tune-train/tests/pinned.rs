@@ -12,7 +12,7 @@ use tune_train::tolerance::{Divergence, PINNED_BF16_V1, StepDivergence};
 use tune_train::{TrainError, Trainer, bench};
 
 /// A few steps, few questions.
-const FEW: [&str; 4] = ["max_steps=3", "val_set_size=2", "eval_exact_match=1", "eval_max_new_tokens=2"];
+const FEW: [&str; 4] = ["max_steps=2", "val_set_size=2", "eval_exact_match=1", "eval_max_new_tokens=2"];
 
 #[test]
 fn a_run_has_the_same_bits_twice_and_stays_near_the_exact_one() {
@@ -31,7 +31,7 @@ fn a_run_has_the_same_bits_twice_and_stays_near_the_exact_one() {
     .expect("a report");
     assert!(report.is_right(), "{report:?}");
     let steps = &report.quickstart.divergence.steps;
-    assert!(steps.len() == 3 && steps.iter().all(|step| step.loss > 0.0), "rounding shows: {steps:?}");
+    assert!(steps.len() == 2 && steps.iter().all(|step| step.loss > 0.0), "rounding shows: {steps:?}");
 }
 
 /// How the rows of a step are split into micro-batches changes no bit of it.
