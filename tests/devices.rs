@@ -1,11 +1,12 @@
 //! The device that a recipe or an argument names. What computes on a GPU is compared in the crates' own tests.
 
 use serde_json::Value;
-use tune_kernels::cube::PinnedWgpu;
-use tune_kernels::cube::device::wgpu_adapters;
-use tune_train::{Job, JobOptions, RunFolder, Silent};
+use tune_schema::recipe::Numerics;
+use tune_schema::{canonical_digest, to_canonical_json};
+use tune_train::RunFolder;
 
 use crate::support::World;
+use crate::support::forgery::{manifest, reseal, rewrite_chain};
 
 /// What `tune doctor` says of the devices whose names begin so.
 fn devices(world: &World, kind: &str) -> Vec<Value> {
@@ -84,21 +85,22 @@ fn a_profile_that_needs_a_gpu_is_refused_without_one() {
 }
 
 /// A run under a profile that promises its bits on one model of device: what needs no device is verified, the rest is said
-/// to be unchecked, never to differ.
+/// to be unchecked, never to differ. The run is an exact one whose files say otherwise, which these levels cannot know.
 #[test]
 fn a_run_bound_to_its_device_is_unchecked_elsewhere() {
     let world = World::new();
-    let Some(adapter) = wgpu_adapters().into_iter().find(|adapter| adapter.software) else {
-        assert!(std::env::var_os("TUNE_TEST_GPU").is_none(), "TUNE_TEST_GPU asks for a Vulkan adapter; there is none");
-        return;
-    };
-    let overrides = ["numerics=pinned-bf16/1", "max_steps=1", "save_steps=1"].map(str::to_owned);
-    let text = world.read("recipe.yaml");
-    let loaded = tune_schema::recipe::load("recipe.yaml", &text, &overrides).expect("a recipe");
-    let path = world.path("recipe.yaml");
-    let job = Job::open(&path, text.into_bytes(), loaded, &JobOptions::default(), &mut Silent).expect("a job");
-    let folder = RunFolder::new(world.path("run"));
-    tune_train::run::<PinnedWgpu>(&job, &folder, &[adapter.device], &mut Silent).expect("a run");
+    world.train("run", &["numerics=exact-f32/1", "max_steps=1", "save_steps=1"]);
+    let run = world.path("run");
+    let mut inputs = manifest(&RunFolder::new(&run)).claim.inputs;
+    inputs.numerics = Numerics::PinnedBf16V1;
+    inputs.overrides.insert("numerics".to_owned(), Numerics::PinnedBf16V1.name().into());
+    std::fs::write(run.join("inputs.json"), to_canonical_json(&inputs).expect("JSON")).expect("the run");
+    let origin = canonical_digest(&inputs).expect("a digest");
+    let head = rewrite_chain(&run, |records| records[0].previous = origin);
+    reseal(&run, |manifest| {
+        manifest.claim.inputs = inputs;
+        manifest.claim.chain_head = head;
+    });
     for level in ["files", "data"] {
         world.tune(&["verify", "run", "--level", level, "--device", "cpu"]).assert_code(0);
     }

@@ -55,7 +55,7 @@ pub struct Tolerance {
     pub grad_norm: [f64; 2],
 }
 
-/// `pinned-bf16/1` against `exact-f32/1`. Provisional, see `docs/numerics.md`; the example `pinned_tolerance` measures.
+/// `pinned-bf16/1` against `exact-f32/1`. Provisional, see `docs/numerics.md`; the ignored test `divergence` measures.
 pub const PINNED_BF16_V1: Tolerance =
     Tolerance { name: "pinned-bf16/1 against exact-f32/1", loss: [0.01, 1e-3], grad_norm: [0.05, 5e-3] };
 

@@ -106,8 +106,10 @@ pub fn verify<B: KernelBackend>(
 /// The profile that the manifest at `target` names; `exact-f32/1` where there is none to read, which verifying then says.
 #[must_use]
 pub fn numerics(target: &Path) -> Numerics {
-    let manifest =
-        folder_of(target).ok().and_then(|folder| tune_fs::read_limited(&folder.manifest(), files::TEXT_LIMIT).ok());
+    let path = folder_of(target).ok().map(|folder| folder.manifest());
+    // Before it is opened: a pipe may never end.
+    let path = path.filter(|path| tune_fs::is_file(path));
+    let manifest = path.and_then(|path| tune_fs::read_limited(&path, files::TEXT_LIMIT).ok());
     let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
     manifest.map_or(Numerics::ExactF32V1, |manifest| manifest.claim.inputs.numerics)
 }

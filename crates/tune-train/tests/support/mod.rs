@@ -6,7 +6,7 @@
 mod adapter;
 
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use tune_kernels::KernelBackend;
 use tune_kernels::cpu::Level;
@@ -18,8 +18,9 @@ use tune_train::{DeviceFacts, Job, JobOptions, RunFolder, Silent, TrainError};
 
 pub(crate) type Device = burn_tensor::Device<Wgpu>;
 
-/// The adapter under test.
+/// The adapter under test, which one test has at a time.
 pub(crate) struct Adapter {
+    _turn: MutexGuard<'static, ()>,
     found: Found<Device>,
     pub(crate) device: Device,
     pub(crate) software: bool,
@@ -28,8 +29,10 @@ pub(crate) struct Adapter {
 impl Adapter {
     /// Software before hardware.
     pub(crate) fn find() -> Option<Self> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let found = adapter::under_test(wgpu_adapters(), |adapter| adapter.software)?;
-        Some(Self { device: found.device.clone(), software: found.software, found })
+        Some(Self { _turn: turn, device: found.device.clone(), software: found.software, found })
     }
 
     /// Gives the CPU an unfused `fma` where the adapter has one. To be called before any kernel runs.

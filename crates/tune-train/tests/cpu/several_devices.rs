@@ -1,10 +1,9 @@
 //! Devices share the rows of a step, and the result is that of one device. Two and three times the CPU stand for several
 //! GPUs: each has its own copy of the model and computes on a thread of its own.
 
-mod support;
-
 use burn_flex::{Flex, FlexDevice};
-use support::{claim, job};
+
+use crate::support::{claim, job};
 
 #[test]
 fn the_number_of_devices_does_not_matter() {

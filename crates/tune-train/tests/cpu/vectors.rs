@@ -1,14 +1,14 @@
 //! The host's side of the numerics contract reproduces `docs/numerics-vectors.json` bit for bit: learning rates, the
 //! scalars of AdamW, the gradient's norm, the LoRA scale, rotary tables. The kernels' side is in tune-kernels.
 
-#[path = "../../tune-kernels/tests/support/vectors.rs"]
-mod support;
+#[path = "../../../tune-kernels/tests/support/vectors.rs"]
+mod file;
 
 use std::collections::BTreeMap;
 
 use burn_flex::{Flex, FlexDevice};
 use burn_tensor::{Tensor, TensorData};
-use support::{Case, Results, cases, f32s, hex, hex64};
+use file::{Case, Results, cases, f32s, hex, hex64};
 use tune_kernels::shapes::AdamW;
 use tune_model::base::{ModelConfig, RopeScaling};
 use tune_schema::recipe::{LrScheduler, Recipe, load};

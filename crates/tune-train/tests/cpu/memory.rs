@@ -1,10 +1,9 @@
 //! A job and the memory of its device: what does not fit is refused with what to lower, and `auto` finds what fits.
 
-mod support;
-
-use support::job_on;
 use tune_train::memory::estimate;
 use tune_train::{DeviceFacts, TrainError};
+
+use crate::support::job_on;
 
 fn gpu(memory: u64) -> DeviceFacts {
     DeviceFacts { backend: "cuda:0".to_owned(), name: "a GPU".to_owned(), driver: String::new(), memory: Some(memory) }

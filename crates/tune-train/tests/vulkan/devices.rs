@@ -1,20 +1,18 @@
 //! Whole runs on a Vulkan adapter, software before hardware, give the claim that the CPU gives: steps, checkpoints,
 //! held-out losses and generated answers, bit for bit. Where the adapter's `fma` is not fused, the CPU computes with an
 //! unfused one as well.
-//!
-//! Without an adapter nothing is compared, which `TUNE_TEST_GPU=1` turns into a failure.
-
-mod support;
 
 use burn_flex::{Flex, FlexDevice};
-use support::{Adapter, claim, job};
 use tune_kernels::cube::Wgpu;
+
+use crate::support::{Adapter, claim, job};
 
 fn compare(overrides: &[&str], devices: usize) {
     let Some(adapter) = Adapter::find() else { return };
     adapter.match_the_cpu();
     let job = job(overrides);
-    let (here, there) = (claim::<Flex>(&job, &[FlexDevice]), claim::<Wgpu>(&job, &vec![adapter.device; devices]));
+    let (here, there) =
+        (claim::<Flex>(&job, &[FlexDevice]), claim::<Wgpu>(&job, &vec![adapter.device.clone(); devices]));
     assert_eq!(here.checkpoints.len(), 3, "a checkpoint a step, and the first");
     assert_eq!(here.checkpoints, there.checkpoints);
     assert_eq!(here, there);

@@ -1,15 +1,12 @@
 //! Every operation on a Vulkan adapter, software before hardware, equals the scalar reference bit for bit, with the
 //! device's own kind of `fma`.
-//!
-//! Without an adapter nothing is compared, which `TUNE_TEST_GPU=1` turns into a failure.
-
-#[path = "support/adapter.rs"]
-mod adapter;
 
 use tune_kernels::compare::compare;
 use tune_kernels::cube::device::wgpu_adapters;
 use tune_kernels::cube::{Wgpu, WgpuRuntime};
 use tune_kernels::reference::{Fused, Unfused};
+
+use crate::adapter;
 
 #[test]
 fn every_operation_equals_the_reference() {

@@ -1,18 +1,14 @@
 //! Losing a device in the middle of a run: an error that says so, the last checkpoint as it was, and the run goes on from
 //! it on another device, to the claim that it would have had.
-//!
-//! By itself in this file, for it destroys the process's Vulkan device. Without an adapter nothing is shown, which
-//! `TUNE_TEST_GPU=1` turns into a failure.
-
-mod support;
 
 use burn_flex::{Flex, FlexDevice};
 use cubecl::future::block_on;
 use cubecl::wgpu::{RuntimeOptions, WgpuSetup, init_device};
-use support::{Adapter, Device, claim, job};
 use tune_kernels::cube::{Wgpu, guarded};
 use tune_train::trainer::StepResult;
 use tune_train::{Observer, RunFolder};
+
+use crate::support::{Adapter, Device, claim, job};
 
 /// A Vulkan device of the test's own, which it can destroy.
 fn device(software: bool) -> (Device, wgpu::Device) {

@@ -1,15 +1,12 @@
 //! Training under `pinned-bf16/1` on a Vulkan adapter, software before hardware, without matrix instructions: the same bits
 //! twice, near what `exact-f32/1` gives, and not the same.
-//!
-//! Without an adapter nothing is compared, which `TUNE_TEST_GPU=1` turns into a failure.
-
-mod support;
 
 use burn_flex::{Flex, FlexDevice};
-use support::{Adapter, claim, job};
 use tune_kernels::cube::PinnedWgpu;
 use tune_train::tolerance::{Divergence, PINNED_BF16_V1, StepDivergence};
 use tune_train::{TrainError, Trainer, bench};
+
+use crate::support::{Adapter, claim, job};
 
 /// A few steps, few questions.
 const FEW: [&str; 4] = ["max_steps=2", "val_set_size=2", "eval_exact_match=1", "eval_max_new_tokens=2"];
@@ -59,5 +56,28 @@ fn the_tolerance_can_be_broken() {
     assert!(PINNED_BF16_V1.allows(&steps(1e-4, 1e-3)));
     for broken in [steps(0.1, 1e-3), steps(1e-4, 0.5), steps(f64::NAN, 0.0), Divergence { steps: Vec::new() }] {
         assert!(!PINNED_BF16_V1.allows(&broken), "{broken:?}");
+    }
+}
+
+/// How far the profile goes from `exact-f32/1`: the figures of `docs/numerics.md`. `TUNE_STEPS` of the quickstart, 20
+/// where it is not set.
+#[test]
+#[ignore = "takes minutes, and prints what it finds"]
+#[allow(clippy::print_stdout, reason = "figures for people")]
+fn divergence() {
+    let Some(adapter) = Adapter::find() else { return };
+    adapter.match_the_cpu();
+    let runs = tempfile::tempdir().expect("a temporary folder");
+    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let steps = std::env::var("TUNE_STEPS").unwrap_or_else(|_| "20".to_owned());
+    let settings = [&format!("max_steps={steps}"), "val_set_size=2", "eval_exact_match=0"];
+    let places = [repository.as_path(), runs.path()];
+    let compare = bench::pinned::compare::<PinnedWgpu, Flex>;
+    let report = compare(&adapter.device, &FlexDevice, places, 1, &settings, &mut tune_train::Silent);
+    let divergence = report.expect("a report").quickstart.divergence;
+    println!("step  loss, largest so far  norm, largest so far");
+    for step in divergence.steps.iter().map(|one| one.step) {
+        let (loss, norm) = divergence.largest(step);
+        println!("{step:>4}  {loss:.2e}              {norm:.2e}");
     }
 }

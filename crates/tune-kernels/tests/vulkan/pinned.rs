@@ -1,10 +1,5 @@
 //! The data flow of `pinned-bf16/1` on a Vulkan adapter, software before hardware, which has no matrix instructions:
 //! rounding, tiles, edges and epilogues, each bit compared with the scalar reference over rounded operands.
-//!
-//! Without an adapter nothing is compared, which `TUNE_TEST_GPU=1` turns into a failure.
-
-#[path = "support/adapter.rs"]
-mod adapter;
 
 use burn_tensor::{Tensor, TensorData};
 use half::bf16;
@@ -17,6 +12,8 @@ use tune_kernels::philox::StreamKey;
 use tune_kernels::reference::{self, Fma, Fused, Unfused};
 use tune_kernels::shapes::Dropout;
 use tune_kernels::stored::StoredMatrix;
+
+use crate::adapter;
 
 type Device = burn_tensor::Device<B>;
 
