@@ -90,7 +90,7 @@ impl Job {
     /// Opens the computation of a run again: its claimed recipe with the sources of its own lock.
     ///
     /// # Errors
-    /// As [`Job::open`].
+    /// As [`Job::open`], or no place for a source without an address.
     pub fn reopen(
         mut recipe: Recipe,
         text: Vec<u8>,
@@ -99,8 +99,14 @@ impl Job {
         options: &JobOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
-        // A claimed recipe holds no places: what has an address is found by the lock's.
-        for source in lock.sources.iter().filter(|source| !source.uri.starts_with("file:")) {
+        // A claimed recipe holds no places: what has an address is found by the lock's, and what has none must be given one.
+        for source in &lock.sources {
+            if !source.has_address() {
+                if options.locations.contains_key(&source.name) {
+                    continue;
+                }
+                return Err(SourceError::NoPlace { name: source.name.clone() }.into());
+            }
             if source.name == recipe.base_model_name {
                 recipe.base_model.clone_from(&source.uri);
             }

@@ -37,6 +37,18 @@ pub use error::VerifyError;
 pub use sample::SampleSize;
 pub use verdict::{Check, Level, Outcome, Verdict};
 
+/// Where a folder that is verified comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// It lies on this machine. Where it says that its sources lay is looked at, with the care of [`tune_source::recorded`].
+    #[default]
+    Here,
+    /// It was fetched with every file that lies there. What it says of places on this machine is nothing.
+    Fetched,
+    /// The same, from a server that does not say which files there are.
+    FetchedByName,
+}
+
 /// What a verifier chooses.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
@@ -48,6 +60,8 @@ pub struct VerifyOptions {
     pub seed: Option<u64>,
     /// Whose signature the published folder must have.
     pub publisher: Option<PublicKey>,
+    /// Where the folder comes from.
+    pub origin: Origin,
     /// Files of rows that somebody revealed, to be checked against the claim.
     pub revealed: Vec<PathBuf>,
     /// Where sources are, and whether the network may be used.
@@ -84,7 +98,7 @@ pub fn verify<B: KernelBackend>(
         return Ok(verdict.finish(options.level));
     };
     observer.phase("rebuilding the data stream");
-    let opened = data::check(&folder, &evidence, &options.job, &mut verdict, observer);
+    let opened = data::check(&folder, &evidence, options.origin, &options.job, &mut verdict, observer);
     match opened.filter(|_| options.level > Level::Data && !verdict.differs()) {
         None => {}
         Some(data::Opened::WithoutRows(parts)) => {
@@ -106,8 +120,10 @@ pub fn verify<B: KernelBackend>(
 /// The profile that the manifest at `target` names; `exact-f32/1` where there is none to read, which verifying then says.
 #[must_use]
 pub fn numerics(target: &Path) -> Numerics {
-    let manifest =
-        folder_of(target).ok().and_then(|folder| tune_fs::read_limited(&folder.manifest(), files::TEXT_LIMIT).ok());
+    let path = folder_of(target).ok().map(|folder| folder.manifest());
+    // Before it is opened: a pipe may never end.
+    let path = path.filter(|path| tune_fs::is_file(path));
+    let manifest = path.and_then(|path| tune_fs::read_limited(&path, files::TEXT_LIMIT).ok());
     let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
     manifest.map_or(Numerics::ExactF32V1, |manifest| manifest.claim.inputs.numerics)
 }

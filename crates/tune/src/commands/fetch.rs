@@ -33,6 +33,16 @@ pub(crate) enum Origin {
     },
 }
 
+impl Origin {
+    /// What a verdict is to know of it.
+    pub(crate) fn kind(&self) -> tune_verify::Origin {
+        match self {
+            Self::Hub { .. } => tune_verify::Origin::Fetched,
+            Self::Site { .. } => tune_verify::Origin::FetchedByName,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -50,6 +50,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         },
         seed: options.seed,
         publisher,
+        origin: fetched.as_ref().map_or(tune_verify::Origin::Here, |fetched| fetched.origin.kind()),
         revealed: options.revealed.clone(),
         job: JobOptions { source, locations, device },
     };
