@@ -13,7 +13,7 @@ use tune_schema::{Digest, to_canonical_json};
 
 use crate::support::forgery::reseal;
 use crate::support::{Outcome, World, claim_id, copy_folder, files};
-use crate::tamper_table::forge::{change_checkpoint, nudge};
+use crate::tamper_table::forge::{change_checkpoint, change_source, nudge};
 
 const SETTINGS: [&str; 3] = ["val_set_size=8", "eval_exact_match=8", "eval_max_new_tokens=4"];
 
@@ -118,6 +118,42 @@ fn a_stranger_verifies_what_there_is_and_is_told_what_was_withheld() {
     copy_folder(&owner.path("forged"), &stranger.path("forged"));
     verify(&stranger, &["forged", "--level", "data"]).assert_code(2);
     assert_stdout(&verify(&stranger, &["forged"]), 1, &["step 0: the seed gives"]);
+}
+
+/// The adapter as GGUF follows from recipe, base model and tokenizer: it is made again without a row.
+#[test]
+fn an_adapter_as_gguf_is_made_again_without_the_rows() {
+    let owner = finished();
+    owner.tune(&["publish", "run", "--to", "published", "--gguf"]).assert_code(0);
+    let stranger = World::new();
+    copy_folder(&owner.path("published"), &stranger.path("published"));
+    let again = "adapter.gguf and Modelfile made again from the adapter";
+    let verdict = verify(&stranger, &["published", "--level", "data"]);
+    assert_stdout(&verdict, 2, &["nothing of it was compared", again]);
+    // Another adapter under a record of its own.
+    let path = stranger.path("published/gguf/adapter.gguf");
+    let mut bytes = fs::read(&path).expect("the adapter");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, &bytes).expect("the folder can be written");
+    let record = stranger.path("published/gguf/export.json");
+    let mut export = json(&record);
+    export["files"]["adapter.gguf"] = Digest::of(&bytes).to_string().into();
+    fs::write(&record, to_canonical_json(&export).expect("JSON")).expect("the folder can be written");
+    verify(&stranger, &["published", "--level", "files"]).assert_code(0);
+    let verdict = verify(&stranger, &["published", "--level", "data"]);
+    assert_stdout(&verdict, 1, &["gguf/adapter.gguf is not what this run's adapter gives"]);
+}
+
+/// Class and licence in lock and claim that the recipe does not state: seen without the rows as with them.
+#[test]
+fn another_licence_of_withheld_rows_is_seen_without_them() {
+    let owner = finished();
+    change_source(&owner.path("run"), "private", |source| source.licence = Some("MIT".to_owned()));
+    let stranger = stranger(&owner);
+    verify(&stranger, &["published", "--level", "files"]).assert_code(0);
+    let verdict = verify(&stranger, &["published", "--level", "data"]);
+    assert_stdout(&verdict, 1, &["what the sources give is not the claim's inputs"]);
 }
 
 #[test]

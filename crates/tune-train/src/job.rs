@@ -235,6 +235,8 @@ pub struct WithoutRows {
     pub recipe: Recipe,
     /// The base model's files.
     pub base: BaseModel,
+    /// The tokenizer with its chat template.
+    pub tokenizer: Tokenizer,
     /// What identifies the computation; of sources that are not at hand, as the run's lock has them.
     pub inputs: ClaimInputs,
     /// Data sources that were read and are what is locked.
@@ -259,6 +261,9 @@ pub fn reopen_without(
         let Some(locked) = lock.sources.iter().find(|source| source.name == name) else {
             return Err(SourceError::NotLocked { name: name.to_owned(), lock: lock_file::FILE_NAME.into() });
         };
+        // As for a source that is read: what the recipe says of it is what a claim holds.
+        let SourceProvenance { class, licence, .. } = recipe.provenance.get(name).cloned().unwrap_or_default();
+        let locked = &LockedSource { class, licence, ..locked.clone() };
         if kind == SourceKind::Dataset && withheld.contains(name) {
             return Ok((locked.clone(), None));
         }
@@ -277,7 +282,7 @@ pub fn reopen_without(
     }
     let (base, tokenizer) = open_base(&recipe, &base_source)?;
     let inputs = inputs(&recipe, overrides, &base, &tokenizer, &base_source, &sources, observer)?;
-    Ok(WithoutRows { recipe, base, inputs, read, withheld })
+    Ok(WithoutRows { recipe, base, tokenizer, inputs, read, withheld })
 }
 
 /// What [`lock`] did.

@@ -67,7 +67,7 @@ pub fn check(
     check_stream(evidence, &job, verdict);
     check_side_files(folder, evidence, &run::side_files(&job.recipe, &job.base, &job.inputs), verdict);
     check_questions(folder, &job, verdict);
-    export::check_data(folder, &job, verdict);
+    export::check_data(folder, &job.recipe, &job.base, &job.tokenizer, verdict);
     Some(Opened::Whole(Box::new(job)))
 }
 
@@ -125,7 +125,7 @@ fn check_without_rows(
     check_side_files(folder, evidence, &run::side_files(&parts.recipe, &parts.base, &parts.inputs), verdict);
     let questions = format!("which these are cannot be told without the rows of {list}");
     verdict.record(Level::Data, "held-out examples", Outcome::NotChecked(questions));
-    export::leave_unchecked(folder, &format!("not made again without the rows of {list}"), verdict);
+    export::check_data(folder, &parts.recipe, &parts.base, &parts.tokenizer, verdict);
     Some(parts)
 }
 
