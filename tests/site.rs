@@ -70,7 +70,12 @@ fn exactly_the_files_of_the_manifest_and_the_signature_are_fetched() {
     world.write("published/notes.md", "somebody else's");
     let site = Site::start(&world.path("published"));
     let mut command = world.command(&["verify", &site.address(""), "--yes", "--level", "files"]);
-    Outcome::of(command.output().expect("the binary starts")).assert_code(0);
+    let verdict = Outcome::of(command.output().expect("the binary starts"));
+    verdict.assert_code(0);
+    let unseen = "a web server gives no list: files that the manifest does not name could not be looked for";
+    assert!(verdict.stdout.contains(unseen), "{}", verdict.stdout);
+    let local = world.tune(&["verify", "run", "--level", "files"]);
+    assert!(!local.stdout.contains(unseen), "{}", local.stdout);
     let mut fetched: Vec<String> =
         site.requests().iter().filter_map(|request| Some(request.strip_prefix("GET /path/")?.to_owned())).collect();
     fetched.retain(|path| path != "manifest.json");

@@ -83,6 +83,10 @@ pub fn verify<B: KernelBackend>(
     let folder = folder_of(target)?;
     observer.phase("checking files");
     let (mut verdict, evidence) = files::check(&folder)?;
+    if options.origin == Origin::FetchedByName {
+        let reason = "a web server gives no list: files that the manifest does not name could not be looked for";
+        verdict.record(Level::Files, "other files", Outcome::Withheld(reason.to_owned()));
+    }
     // Where the folder holds what is no file, nothing more of it is opened.
     if let Some(key) = options.publisher.as_ref().filter(|_| verdict.claim_id.is_some()) {
         check_signature(&folder, key, &mut verdict);
