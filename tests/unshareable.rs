@@ -490,3 +490,32 @@ fn other_secrets_explain_other_digests_and_nothing_else() {
     let rows = "the source `private` is committed to otherwise; its rows are the same";
     assert_stdout(&diff, 1, &[rows, "salted with other secrets", "cause: what was computed is the same"]);
 }
+
+/// The same rows, open in one run and withheld in the other.
+#[test]
+fn the_same_rows_without_a_secret_explain_other_digests_and_nothing_else() {
+    let (a, b) = (finished(), world_of("open"));
+    b.train("run", &SETTINGS);
+    copy_folder(&b.path("run"), &a.path("open/run"));
+    for name in ["rows.jsonl", "private.jsonl"] {
+        a.write(&format!("open/{name}"), &b.read(name));
+    }
+    copy_folder(&a.path("base"), &a.path("open/base"));
+    for runs in [["run", "open/run"], ["open/run", "run"]] {
+        let diff = a.tune(&[&["diff"][..], &runs].concat());
+        let rows = "the source `private` is committed to otherwise; its rows are the same";
+        assert_stdout(&diff, 1, &[rows, "cause: what was computed is the same"]);
+        assert!(!diff.stdout.contains("of question"), "{}", diff.stdout);
+    }
+    // Another answer to an open question is still seen.
+    let path = a.path("open/run/evaluation-after.json");
+    let mut scores = json(&path);
+    let answers = scores["answers"].as_array_mut().expect("answers");
+    let open = answers.iter_mut().find(|answer| {
+        let prompt = answer["prompt"].as_str().expect("open").to_owned();
+        a.read("rows.jsonl").contains(&Value::from(prompt).to_string())
+    });
+    open.expect("an answer to an open row")["answer"] = "other".into();
+    fs::write(&path, to_canonical_json(&scores).expect("JSON")).expect("the run");
+    assert_stdout(&a.tune(&["diff", "run", "open/run"]), 1, &["the answer of question"]);
+}
