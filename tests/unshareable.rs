@@ -290,7 +290,9 @@ fn revealed_rows_are_shown_to_be_those_of_the_claim() {
         let prompt: Value = serde_json::from_str(line).expect("a row");
         assert!(!text.contains(prompt["prompt"].as_str().expect("text")), "row {number}");
     }
-    assert!(!text.contains(owner.read("datasets.secrets").lines().nth(5).expect("a line").trim()));
+    let secrets = owner.read("datasets.secrets");
+    let secret = secrets.lines().find_map(|line| line.trim().strip_prefix("secret: ")).expect("a secret");
+    assert!(!text.contains(secret.trim_matches('"')));
 
     let forged = |change: &dyn Fn(&mut Value)| {
         let mut value = revealed.clone();
@@ -461,6 +463,34 @@ fn forgeries_on_withheld_rows_are_seen_by_whoever_has_them() {
             }
         }
     }
+}
+
+/// What the verifier was given does not open the commitment: that is said, and is nothing against the claim.
+#[test]
+fn a_wrong_secret_is_told_from_wrong_rows_and_neither_is_attested() {
+    let owner = finished();
+    let auditor = stranger(&owner);
+    auditor.tune(&["key", "new", "key.pem"]).assert_code(0);
+    fs::copy(owner.path("private.jsonl"), auditor.path("private.jsonl")).expect("the rows");
+    let secrets = owner.read("datasets.secrets");
+    let given = ["--source", "private=private.jsonl", "--secrets", "secrets", "--attest", "key.pem"];
+    let verify = || verify(&auditor, &[&["published", "--level", "data"], &given[..]].concat());
+    let secret = secrets.lines().find_map(|line| line.trim().strip_prefix("secret: ")).expect("a secret");
+    auditor.write("secrets", &secrets.replace(secret, &format!("\"{}\"", "5a".repeat(32))));
+    let verdict = verify();
+    assert_stdout(&verdict, 2, &["the secret of `private` does not open the commitment", "nothing of it was compared"]);
+    verdict.assert_stderr(&["nothing was signed"]);
+
+    auditor.write("secrets", &secrets);
+    let rows = auditor.read("private.jsonl");
+    auditor.write("private.jsonl", &rows.replacen(' ', "  ", 1));
+    let verdict = verify();
+    assert_stdout(&verdict, 1, &["is not what is locked"]);
+    verdict.assert_stderr(&["nothing was signed"]);
+    auditor.write("private.jsonl", &rows);
+    assert_stdout(&verify(), 0, &["verified at level `data`"]);
+    let listed = auditor.tune(&["attest", "list", "published"]).stdout;
+    assert!(listed.starts_with("PASSED") && listed.lines().count() == 1, "{listed}");
 }
 
 /// Seals a run again whose answers were changed.

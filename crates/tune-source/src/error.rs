@@ -232,7 +232,9 @@ impl SourceError {
             Self::NoSecret { .. } => format!(
                 "get `{FILE_NAME}` from whoever locked it; `--secrets FILE` names one for a run; `tune lock RECIPE` makes a new commitment"
             ),
-            Self::Secrets { .. } => "bring back a copy: without it, runs on unshareable data cannot be verified".to_owned(),
+            Self::Secrets { .. } => {
+                "bring back a copy, or get one from whoever locked it: without it, runs on unshareable data cannot be verified".to_owned()
+            }
             Self::NoRandomness(_) => return None,
             Self::NotLocal { .. } => "fetch it, and name the file".to_owned(),
             Self::PinnedUnshareable { .. } => "leave `sha256` out: the lock holds the rows to a commitment".to_owned(),

@@ -139,6 +139,9 @@ pub(crate) fn check_name(source: &str) -> String {
     format!("source {}", printable(source))
 }
 
+/// The check about bytes that are not what is locked. That says something of what the verifier has, and nothing of the claim.
+pub(crate) const AT_HAND: &str = "sources at hand";
+
 /// What was opened, or the error as an outcome.
 fn record_error<T>(result: Result<T, TrainError>, verdict: &mut Verdict) -> Option<T> {
     let error = match result {
@@ -147,8 +150,11 @@ fn record_error<T>(result: Result<T, TrainError>, verdict: &mut Verdict) -> Opti
     };
     let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
     let reason = format!("{error}{hint}");
-    let outcome = if error.is_difference() { Outcome::Differs(reason) } else { Outcome::NotChecked(reason) };
-    verdict.record(Level::Data, "sources", outcome);
+    if error.is_difference() {
+        verdict.record(Level::Data, AT_HAND, Outcome::Differs(reason));
+    } else {
+        verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
+    }
     None
 }
 
