@@ -137,3 +137,51 @@ fn places_in_what_was_fetched_are_nothing() {
     let told = [&verify[..], &["--source", "rows=rows.jsonl", "--source", "base=base"]].concat();
     world.tune(&told).assert_code(0);
 }
+
+/// The addresses in a lock were chosen by whoever made the run: nothing is asked of them before the verifier saw them.
+#[test]
+fn no_address_of_a_lock_is_gone_to_unasked() {
+    let world = World::new();
+    fs::create_dir(world.path("served")).expect("a folder");
+    fs::rename(world.path("rows.jsonl"), world.path("served/rows.jsonl")).expect("the rows");
+    let site = Site::start(&world.path("served"));
+    let address = site.address("rows.jsonl");
+    world.write("recipe.yaml", &world.read("recipe.yaml").replace("path: rows.jsonl", &format!("path: {address}")));
+    world.train("run", &[]);
+    world.tune(&["publish", "run", "--to", "published"]).assert_code(0);
+    copy_folder(&world.path("run"), &world.path("second"));
+    let commands: [&[&str]; 5] = [
+        &["verify", "run", "--level", "data"],
+        &["verify", "published", "--level", "data", "--source", "base=base"],
+        &["audit", "run"],
+        &["diff", "run", "second"],
+        &["export", "run", "--gguf", "--to", "exported"],
+    ];
+    site.requests();
+    for command in commands {
+        // What is in the cache is not asked for, nor is anybody.
+        let _ = fs::remove_dir_all(world.path("exported"));
+        world.tune(command).assert_code(0);
+        assert_eq!(site.requests(), [""; 0], "{command:?}");
+        fs::rename(world.path("cache"), world.path("kept")).expect("the cache");
+        let _ = fs::remove_dir_all(world.path("exported"));
+        let unasked = world.tune(command);
+        assert_ne!(unasked.code, Some(0), "{command:?}: {unasked:?}");
+        let bytes = fs::metadata(world.path("served/rows.jsonl")).expect("the rows").len();
+        let told = format!("`rows` from {address} ({bytes} bytes) would be fetched");
+        unasked.assert_stderr(&[&told, "`--yes` fetches it without asking"]);
+        assert_eq!(site.requests(), [""; 0], "{command:?}");
+        world.tune(&[command, &["--offline"]].concat());
+        assert_eq!(site.requests(), [""; 0], "{command:?}");
+        world.tune(&[command, &["--yes"]].concat()).assert_code(0).assert_stderr(&[&format!("`rows` from {address}")]);
+        let _ = fs::remove_dir_all(world.path("cache"));
+        fs::rename(world.path("kept"), world.path("cache")).expect("the cache");
+        site.requests();
+    }
+    // Damaged content is none, and is not fetched in silence.
+    let kept = crate::support::files(&world.path("cache")).into_keys().next().expect("the rows are kept");
+    fs::write(world.path("cache").join(kept), "damaged").expect("the cache");
+    world.tune(commands[0]).assert_code(2).assert_stderr(&["would be fetched"]);
+    world.tune(&["verify", "run", "--level", "files"]).assert_code(0);
+    assert_eq!(site.requests(), [""; 0]);
+}

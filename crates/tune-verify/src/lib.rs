@@ -8,6 +8,7 @@
 //! - `device_bound`: what other bits mean under a profile that promises them on one model of device only
 //! - [`attest`]: a verdict as a signed statement
 //! - [`verify`]: the levels in order; each includes the ones before it
+//! - [`network`]: what comparing a run with its sources would fetch
 //! - [`remote`]: a run on a web server, in a folder of this machine
 //! - [`mod@diff`]: where two runs part, and what explains it
 
@@ -19,6 +20,7 @@ mod error;
 mod export;
 pub mod files;
 pub mod full;
+pub mod network;
 pub mod remote;
 pub mod reveal;
 pub mod sample;
