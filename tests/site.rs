@@ -53,6 +53,11 @@ fn a_run_and_a_published_folder_verify_from_where_they_lie() {
         outcome.assert_code(0);
         assert!(outcome.stdout.contains("signature"), "{}", outcome.stdout);
     }
+    // A server that has a page for every name does not hide where the result is, and a scheme may be written large.
+    site.order("none", Fault::Page);
+    let address = site.address("run/manifest.json").replacen("http", "HTTP", 1);
+    verify(&world, &site, &address, &["--yes", "--level", "files"]).assert_code(0);
+    site.put(&world.path("published"));
     let json = verify(&world, &site, &site.address(""), &["-y", "--level", "files", "--json"]);
     let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(json["fetched"]["address"], site.address("").as_str());
