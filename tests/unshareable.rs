@@ -28,12 +28,13 @@ fn world_of(class: &str) -> World {
         "    type: prompt_completion\n",
         "    type: prompt_completion\n  - name: private\n    path: private.jsonl\n    type: prompt_completion\n",
     );
-    world.write("recipe.yaml", &format!("{recipe}provenance:\n  private:\n    class: {class}\n    licence: CC0-1.0\n"));
+    let provenance = format!("  private:\n    class: {class}\n    licence: CC0-1.0\n");
+    world.write("recipe.yaml", &format!("{recipe}provenance:\n{provenance}  base:\n    licence: Apache-2.0\n"));
     world
 }
 
 /// Such a world with a finished run in `run`.
-fn finished() -> World {
+pub(crate) fn finished() -> World {
     let world = world_of("unshareable");
     world.train("run", &SETTINGS);
     world
