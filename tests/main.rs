@@ -25,3 +25,4 @@ mod sources;
 mod tamper_table;
 mod tampering;
 mod unshareable;
+mod untrusted;

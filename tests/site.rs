@@ -53,6 +53,11 @@ fn a_run_and_a_published_folder_verify_from_where_they_lie() {
         outcome.assert_code(0);
         assert!(outcome.stdout.contains("signature"), "{}", outcome.stdout);
     }
+    // A server that has a page for every name does not hide where the result is, and a scheme may be written large.
+    site.order("none", Fault::Page);
+    let address = site.address("run/manifest.json").replacen("http", "HTTP", 1);
+    verify(&world, &site, &address, &["--yes", "--level", "files"]).assert_code(0);
+    site.put(&world.path("published"));
     let json = verify(&world, &site, &site.address(""), &["-y", "--level", "files", "--json"]);
     let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(json["fetched"]["address"], site.address("").as_str());
@@ -70,7 +75,12 @@ fn exactly_the_files_of_the_manifest_and_the_signature_are_fetched() {
     world.write("published/notes.md", "somebody else's");
     let site = Site::start(&world.path("published"));
     let mut command = world.command(&["verify", &site.address(""), "--yes", "--level", "files"]);
-    Outcome::of(command.output().expect("the binary starts")).assert_code(0);
+    let verdict = Outcome::of(command.output().expect("the binary starts"));
+    verdict.assert_code(0);
+    let unseen = "a web server gives no list: files that the manifest does not name could not be looked for";
+    assert!(verdict.stdout.contains(unseen), "{}", verdict.stdout);
+    let local = world.tune(&["verify", "run", "--level", "files"]);
+    assert!(!local.stdout.contains(unseen), "{}", local.stdout);
     let mut fetched: Vec<String> =
         site.requests().iter().filter_map(|request| Some(request.strip_prefix("GET /path/")?.to_owned())).collect();
     fetched.retain(|path| path != "manifest.json");

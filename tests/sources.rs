@@ -55,7 +55,10 @@ fn a_package_is_fetched_once_and_found_again_by_the_verifier() {
     tune(&world, &["verify", "run", "--level", "data", "--offline"]).assert_code(0);
     fs::remove_dir_all(world.path("cache")).expect("the content store");
     tune(&world, &["verify", "run", "--level", "data", "--offline"]).assert_code(2);
-    tune(&world, &["verify", "run", "--level", "data"]).assert_code(2);
+    tune(&world, &["verify", "run", "--level", "data", "--yes"]).assert_code(2);
     fs::rename(world.path("gone"), world.path("registry")).expect("the registry moves");
-    tune(&world, &["verify", "run", "--level", "data"]).assert_code(0);
+    // Whoever made the run chose the package: pip is not asked for it unseen.
+    let unasked = tune(&world, &["verify", "run", "--level", "data"]);
+    unasked.assert_code(2).assert_stderr(&["`rows` from pip:tune-test-rows==1.0#rows/rows.jsonl", "--yes"]);
+    tune(&world, &["verify", "run", "--level", "data", "--yes"]).assert_code(0);
 }

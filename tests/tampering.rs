@@ -102,6 +102,7 @@ fn every_bit_of_the_manifest_counts() {
             sample: tune_verify::SampleSize::Segments(1),
             seed: Some(1),
             publisher: None,
+            origin: tune_verify::Origin::Here,
             revealed: Vec::new(),
             job: tune_train::JobOptions::default(),
         };

@@ -13,7 +13,7 @@ use tune_schema::{Digest, to_canonical_json};
 
 use crate::support::forgery::reseal;
 use crate::support::{Outcome, World, claim_id, copy_folder, files};
-use crate::tamper_table::forge::{change_checkpoint, nudge};
+use crate::tamper_table::forge::{change_checkpoint, change_source, nudge};
 
 const SETTINGS: [&str; 3] = ["val_set_size=8", "eval_exact_match=8", "eval_max_new_tokens=4"];
 
@@ -28,12 +28,13 @@ fn world_of(class: &str) -> World {
         "    type: prompt_completion\n",
         "    type: prompt_completion\n  - name: private\n    path: private.jsonl\n    type: prompt_completion\n",
     );
-    world.write("recipe.yaml", &format!("{recipe}provenance:\n  private:\n    class: {class}\n    licence: CC0-1.0\n"));
+    let provenance = format!("  private:\n    class: {class}\n    licence: CC0-1.0\n");
+    world.write("recipe.yaml", &format!("{recipe}provenance:\n{provenance}  base:\n    licence: Apache-2.0\n"));
     world
 }
 
 /// Such a world with a finished run in `run`.
-fn finished() -> World {
+pub(crate) fn finished() -> World {
     let world = world_of("unshareable");
     world.train("run", &SETTINGS);
     world
@@ -118,6 +119,42 @@ fn a_stranger_verifies_what_there_is_and_is_told_what_was_withheld() {
     copy_folder(&owner.path("forged"), &stranger.path("forged"));
     verify(&stranger, &["forged", "--level", "data"]).assert_code(2);
     assert_stdout(&verify(&stranger, &["forged"]), 1, &["step 0: the seed gives"]);
+}
+
+/// The adapter as GGUF follows from recipe, base model and tokenizer: it is made again without a row.
+#[test]
+fn an_adapter_as_gguf_is_made_again_without_the_rows() {
+    let owner = finished();
+    owner.tune(&["publish", "run", "--to", "published", "--gguf"]).assert_code(0);
+    let stranger = World::new();
+    copy_folder(&owner.path("published"), &stranger.path("published"));
+    let again = "adapter.gguf and Modelfile made again from the adapter";
+    let verdict = verify(&stranger, &["published", "--level", "data"]);
+    assert_stdout(&verdict, 2, &["nothing of it was compared", again]);
+    // Another adapter under a record of its own.
+    let path = stranger.path("published/gguf/adapter.gguf");
+    let mut bytes = fs::read(&path).expect("the adapter");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, &bytes).expect("the folder can be written");
+    let record = stranger.path("published/gguf/export.json");
+    let mut export = json(&record);
+    export["files"]["adapter.gguf"] = Digest::of(&bytes).to_string().into();
+    fs::write(&record, to_canonical_json(&export).expect("JSON")).expect("the folder can be written");
+    verify(&stranger, &["published", "--level", "files"]).assert_code(0);
+    let verdict = verify(&stranger, &["published", "--level", "data"]);
+    assert_stdout(&verdict, 1, &["gguf/adapter.gguf is not what this run's adapter gives"]);
+}
+
+/// Class and licence in lock and claim that the recipe does not state: seen without the rows as with them.
+#[test]
+fn another_licence_of_withheld_rows_is_seen_without_them() {
+    let owner = finished();
+    change_source(&owner.path("run"), "private", |source| source.licence = Some("MIT".to_owned()));
+    let stranger = stranger(&owner);
+    verify(&stranger, &["published", "--level", "files"]).assert_code(0);
+    let verdict = verify(&stranger, &["published", "--level", "data"]);
+    assert_stdout(&verdict, 1, &["what the sources give is not the claim's inputs"]);
 }
 
 #[test]
@@ -254,7 +291,9 @@ fn revealed_rows_are_shown_to_be_those_of_the_claim() {
         let prompt: Value = serde_json::from_str(line).expect("a row");
         assert!(!text.contains(prompt["prompt"].as_str().expect("text")), "row {number}");
     }
-    assert!(!text.contains(owner.read("datasets.secrets").lines().nth(5).expect("a line").trim()));
+    let secrets = owner.read("datasets.secrets");
+    let secret = secrets.lines().find_map(|line| line.trim().strip_prefix("secret: ")).expect("a secret");
+    assert!(!text.contains(secret.trim_matches('"')));
 
     let forged = |change: &dyn Fn(&mut Value)| {
         let mut value = revealed.clone();
@@ -427,6 +466,34 @@ fn forgeries_on_withheld_rows_are_seen_by_whoever_has_them() {
     }
 }
 
+/// What the verifier was given does not open the commitment: that is said, and is nothing against the claim.
+#[test]
+fn a_wrong_secret_is_told_from_wrong_rows_and_neither_is_attested() {
+    let owner = finished();
+    let auditor = stranger(&owner);
+    auditor.tune(&["key", "new", "key.pem"]).assert_code(0);
+    fs::copy(owner.path("private.jsonl"), auditor.path("private.jsonl")).expect("the rows");
+    let secrets = owner.read("datasets.secrets");
+    let given = ["--source", "private=private.jsonl", "--secrets", "secrets", "--attest", "key.pem"];
+    let verify = || verify(&auditor, &[&["published", "--level", "data"], &given[..]].concat());
+    let secret = secrets.lines().find_map(|line| line.trim().strip_prefix("secret: ")).expect("a secret");
+    auditor.write("secrets", &secrets.replace(secret, &format!("\"{}\"", "5a".repeat(32))));
+    let verdict = verify();
+    assert_stdout(&verdict, 2, &["the secret of `private` does not open the commitment", "nothing of it was compared"]);
+    verdict.assert_stderr(&["nothing was signed"]);
+
+    auditor.write("secrets", &secrets);
+    let rows = auditor.read("private.jsonl");
+    auditor.write("private.jsonl", &rows.replacen(' ', "  ", 1));
+    let verdict = verify();
+    assert_stdout(&verdict, 1, &["is not what is locked"]);
+    verdict.assert_stderr(&["nothing was signed"]);
+    auditor.write("private.jsonl", &rows);
+    assert_stdout(&verify(), 0, &["verified at level `data`"]);
+    let listed = auditor.tune(&["attest", "list", "published"]).stdout;
+    assert!(listed.starts_with("PASSED") && listed.lines().count() == 1, "{listed}");
+}
+
 /// Seals a run again whose answers were changed.
 fn reseal_scores(run: &Path) {
     let scores = ["before", "after"].map(|when| json(&run.join(format!("evaluation-{when}.json")))["answers"].clone());
@@ -453,4 +520,33 @@ fn other_secrets_explain_other_digests_and_nothing_else() {
     let diff = a.tune(&["diff", "run", "theirs/run"]);
     let rows = "the source `private` is committed to otherwise; its rows are the same";
     assert_stdout(&diff, 1, &[rows, "salted with other secrets", "cause: what was computed is the same"]);
+}
+
+/// The same rows, open in one run and withheld in the other.
+#[test]
+fn the_same_rows_without_a_secret_explain_other_digests_and_nothing_else() {
+    let (a, b) = (finished(), world_of("open"));
+    b.train("run", &SETTINGS);
+    copy_folder(&b.path("run"), &a.path("open/run"));
+    for name in ["rows.jsonl", "private.jsonl"] {
+        a.write(&format!("open/{name}"), &b.read(name));
+    }
+    copy_folder(&a.path("base"), &a.path("open/base"));
+    for runs in [["run", "open/run"], ["open/run", "run"]] {
+        let diff = a.tune(&[&["diff"][..], &runs].concat());
+        let rows = "the source `private` is committed to otherwise; its rows are the same";
+        assert_stdout(&diff, 1, &[rows, "cause: what was computed is the same"]);
+        assert!(!diff.stdout.contains("of question"), "{}", diff.stdout);
+    }
+    // Another answer to an open question is still seen.
+    let path = a.path("open/run/evaluation-after.json");
+    let mut scores = json(&path);
+    let answers = scores["answers"].as_array_mut().expect("answers");
+    let open = answers.iter_mut().find(|answer| {
+        let prompt = answer["prompt"].as_str().expect("open").to_owned();
+        a.read("rows.jsonl").contains(&Value::from(prompt).to_string())
+    });
+    open.expect("an answer to an open row")["answer"] = "other".into();
+    fs::write(&path, to_canonical_json(&scores).expect("JSON")).expect("the run");
+    assert_stdout(&a.tune(&["diff", "run", "open/run"]), 1, &["the answer of question"]);
 }

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Endless,
     /// The server does not say how large it is.
     Unannounced,
+    /// A page in place of every file that is not there.
+    Page,
     /// The file is somewhere else.
     Moved(String),
 }
@@ -81,7 +83,14 @@ impl State {
         let token = if request.headers.contains_key("authorization") { "token: " } else { "" };
         self.requests.push(format!("{token}{} {}", request.method, request.path));
         let path = unquoted(&request.path);
-        let Some(bytes) = self.files.get(&path) else { return Answer::error(404, "not here") };
+        let page = self.faults.values().any(|fault| matches!(fault, Fault::Page));
+        let Some(bytes) = self.files.get(&path) else {
+            return if page {
+                Answer::bytes(b"<html>not here</html>".to_vec())
+            } else {
+                Answer::error(404, "not here")
+            };
+        };
         let whole = Answer::bytes(bytes.clone());
         match self.faults.get_mut(&path) {
             None => whole,
@@ -93,7 +102,7 @@ impl State {
                 *times -= 1;
                 Answer { half: true, ..whole }
             }
-            Some(Fault::Status(..) | Fault::Truncated(_)) => whole,
+            Some(Fault::Status(..) | Fault::Truncated(_) | Fault::Page) => whole,
             Some(Fault::Announced(size)) => whole.with("Content-Length", size.to_string()),
             Some(Fault::Endless) => Answer { endless: request.method == "GET", ..whole },
             Some(Fault::Unannounced) => Answer { endless: true, ..whole },

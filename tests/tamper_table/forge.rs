@@ -32,7 +32,7 @@ pub(super) fn change_inputs(run: &Path, change: impl FnOnce(&mut ClaimInputs)) {
 }
 
 /// A source changed in the lock, and wherever the claim names it.
-pub(super) fn change_source(run: &Path, name: &str, change: impl Fn(&mut LockedSource)) {
+pub(crate) fn change_source(run: &Path, name: &str, change: impl Fn(&mut LockedSource)) {
     let text = fs::read_to_string(run.join("datasets.lock")).expect("the lock");
     let mut lock = Lock::parse("datasets.lock", &text).expect("the lock");
     let source = lock.sources.iter_mut().find(|source| source.name == name).expect("the source");

@@ -175,6 +175,9 @@ pub(super) const INPUTS: &[Row] = &[
         let written = ("learning_rate: 1e-3", "learning_rate: 2e-3");
         change_setting(run, ("learning_rate: 0.001", "learning_rate: 0.002"), Some(written));
     }),
+    ("a path of one machine as the address of a source", Seen::At("files"), |_, run| {
+        change_source(run, "rows", |source| source.uri = "/proc/version".to_owned());
+    }),
     ("the licence of a source, in lock and claim", Seen::At("data"), |_, run| {
         change_source(run, "rows", |source| source.licence = Some("CC0-1.0".to_owned()));
     }),

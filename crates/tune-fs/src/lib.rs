@@ -88,6 +88,18 @@ pub fn is_file(path: &Path) -> bool {
     path.is_file()
 }
 
+/// Bytes of the plain file that is stored at `path`, or where a link there leads, without opening it. None where there is
+/// nothing or something else, an empty file, or one of those in which Linux shows itself, which may have no end.
+#[must_use]
+pub fn stored_size(path: &Path) -> Option<u64> {
+    let real = path.canonicalize().ok()?;
+    if ["/proc", "/sys"].iter().any(|own| real.starts_with(own)) {
+        return None;
+    }
+    let metadata = real.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    Some(metadata.len()).filter(|size| *size > 0)
+}
+
 /// Makes a folder and those above it.
 ///
 /// # Errors

@@ -105,6 +105,13 @@ impl Secret {
         Salt(self.derive("tune-row/1", &[&index.to_be_bytes()]))
     }
 
+    /// What is kept beside the secret of the commitment with this root, so that a secret that was changed or belongs to
+    /// another commitment is told from rows that were.
+    #[must_use]
+    pub fn check(&self, root: &Digest) -> Salt {
+        Salt(self.derive("tune-secret/1", &[root.as_bytes()]))
+    }
+
     /// The commitment to what is asked in the held-out example at `index`: its prompt and reference.
     #[must_use]
     pub fn question(&self, index: u64, content: &[u8]) -> Digest {

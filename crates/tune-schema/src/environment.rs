@@ -1,12 +1,10 @@
 //! `environment.json`: where and when a run was computed. Nothing here is part of the claim.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
-use crate::lock::LockedSource;
 
 /// The machine and the timings of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,13 +45,4 @@ pub struct Environment {
     /// Where the secrets of unshareable sources were found, relative to the run folder; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<String>,
-}
-
-impl Environment {
-    /// Where the run in the folder `run` found a source that has no address of its own.
-    #[must_use]
-    pub fn place_of(&self, source: &LockedSource, run: &Path) -> Option<PathBuf> {
-        let known = self.locations.get(&source.name).filter(|_| source.uri.starts_with("file:"));
-        known.map(|path| run.join(path))
-    }
 }

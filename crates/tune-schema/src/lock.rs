@@ -61,6 +61,12 @@ impl LockedSource {
         }
     }
 
+    /// Whether it can be fetched from somewhere, and is no file of one machine.
+    #[must_use]
+    pub fn has_address(&self) -> bool {
+        ["https://", "http://", "pip:"].iter().any(|scheme| self.uri.starts_with(scheme))
+    }
+
     /// The source as a claim names it: a local one by its name alone, for where it lies on one machine and what a single
     /// file is called there is nothing that was computed.
     #[must_use]

@@ -28,6 +28,12 @@ pub enum SourceError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A source without an address of which no place is given.
+    #[error("source `{name}` has no address, and where it lies is not known")]
+    NoPlace {
+        /// The source.
+        name: String,
+    },
     /// A folder that holds no model.
     #[error("source `{name}`: `{path}` is not a model folder: it has no `{file}`")]
     NotAModel {
@@ -39,7 +45,7 @@ pub enum SourceError {
         file: &'static str,
     },
     /// A folder, pipe or device where a file is needed.
-    #[error("source `{name}`: `{path}` is not a file; a data set is one file")]
+    #[error("source `{name}`: `{path}` is not a file; a data set is one file, a model a folder of files")]
     NotAFile {
         /// The source.
         name: String,
@@ -214,6 +220,9 @@ impl SourceError {
             Self::Fs(error) => return error.hint(),
             Self::Uri { .. } => return None,
             Self::Missing { .. } => "paths in a recipe are relative to the recipe's folder; `datasets.0.path=…` or `base_model=…` on the command line, relative to the current folder, takes another place".to_owned(),
+            Self::NoPlace { name } => format!(
+                "say where it is with `--source {name}=PATH`; the place that a run names counts only where files of the locked sizes lie"
+            ),
             Self::NotAModel { .. } => "a model folder holds `config.json`, `tokenizer.json` and `*.safetensors`, as on the hub; a GGUF file is named itself".to_owned(),
             Self::NotAFile { .. } => "name the file".to_owned(),
             Self::Differs { .. } => "if the change is wanted, `tune lock RECIPE` accepts it; otherwise bring the locked file back".to_owned(),
@@ -223,7 +232,9 @@ impl SourceError {
             Self::NoSecret { .. } => format!(
                 "get `{FILE_NAME}` from whoever locked it; `--secrets FILE` names one for a run; `tune lock RECIPE` makes a new commitment"
             ),
-            Self::Secrets { .. } => "bring back a copy: without it, runs on unshareable data cannot be verified".to_owned(),
+            Self::Secrets { .. } => {
+                "bring back a copy, or get one from whoever locked it: without it, runs on unshareable data cannot be verified".to_owned()
+            }
             Self::NoRandomness(_) => return None,
             Self::NotLocal { .. } => "fetch it, and name the file".to_owned(),
             Self::PinnedUnshareable { .. } => "leave `sha256` out: the lock holds the rows to a commitment".to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! - [`uri`]: the forms in which a recipe names a source
 //! - [`lock_file`]: `datasets.lock`: where it lies, when it may change
+//! - [`recorded`]: where a run says that its sources lay, as far as that can be believed
 //! - [`resolve`]: one source: found, fetched where needed, every byte compared with the lock
 //! - [`commit`]: what stands for the rows of an unshareable source; [`secrets`]: what that is made with
 //! - [`fetch`]: `https:`; [`pip`]: `pip:`
@@ -18,6 +19,7 @@ pub mod hub;
 mod local;
 pub mod lock_file;
 pub mod pip;
+pub mod recorded;
 mod resolve;
 pub mod secrets;
 pub mod site;

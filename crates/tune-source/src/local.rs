@@ -36,6 +36,9 @@ pub(crate) fn files(name: &str, path: &Path, kind: SourceKind) -> Result<BTreeMa
     let wanted = |file: &str| MODEL_FILES.contains(&file) || file.ends_with(".safetensors");
     let found = tune_fs::list_folder(path)?.into_iter().filter(|file| wanted(file));
     let files: BTreeMap<String, PathBuf> = found.map(|file| (file.clone(), path.join(file))).collect();
+    if let Some(path) = files.values().find(|path| !tune_fs::is_file(path)) {
+        return Err(SourceError::NotAFile { name: name.to_owned(), path: path.clone() });
+    }
     for file in ["config.json", "tokenizer.json"] {
         if !files.contains_key(file) {
             return Err(SourceError::NotAModel { name: name.to_owned(), path: path.to_owned(), file });

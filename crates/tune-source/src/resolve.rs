@@ -137,13 +137,17 @@ impl fmt::Display for Event {
 /// its entry of the run's lock.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As [`resolve`], or no place for a source without an address.
 pub fn resolve_locked(
     locked: &LockedSource,
     kind: SourceKind,
     place: Option<&Path>,
     options: &Options,
 ) -> Result<ResolvedSource, SourceError> {
+    // What a stranger's lock has in place of an address leads nowhere on this machine.
+    if place.is_none() && !locked.has_address() {
+        return Err(SourceError::NoPlace { name: locked.name.clone() });
+    }
     let request = SourceRequest {
         name: locked.name.clone(),
         location: place.map_or_else(|| locked.uri.clone(), |path| path.to_string_lossy().into_owned()),

@@ -99,6 +99,15 @@ impl SourceUri {
     }
 }
 
+/// The scheme of an address in lower case, in which it means the same (RFC 3986, section 3.1), and the address with it; none
+/// where the text has no `://`.
+pub(crate) fn with_scheme(text: &str) -> Option<(String, String)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let text = format!("{scheme}://{rest}");
+    Some((scheme, text))
+}
+
 /// Whether `HOST` or `HOST:PORT` is this machine.
 fn is_loopback(authority: &str) -> bool {
     let port = |text: &str| text.chars().all(|c| c.is_ascii_digit());

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use tune_data::Tokenizer;
 use tune_kernels::KernelBackend;
 use tune_model::base::{BaseModel, Keep, write_safetensors};
 use tune_model::export::{AdapterFacts, Merged, Modelfile, PromptForm, adapter_gguf, modelfile, write_merged_gguf};
 use tune_model::{HostTensors, Model};
 use tune_schema::Digest;
 use tune_schema::export::{ADAPTED_BASE, ADAPTER_FILE, BASE_FILE, ExportRecord, Fidelity, MODELFILE, RECORD_FILE};
-use tune_schema::recipe::{Adapter, DatasetType};
+use tune_schema::recipe::{Adapter, DatasetType, Recipe};
 use tune_schema::seed::Seed;
 
 use crate::TrainError;
@@ -59,23 +60,33 @@ pub fn export<B: KernelBackend>(
 }
 
 /// The adapter as GGUF and its Modelfile, by name: what [`export()`] writes of a run with `gguf`, but for the base and the
-/// record. Needs the base's configuration only, not its weights.
+/// record. Needs the base's configuration only, not its weights, and no rows.
 ///
 /// # Errors
 /// A run without adapter, a result that has no such form, or files that cannot be read.
-pub fn adapter_files(job: &Job, folder: &RunFolder) -> Result<BTreeMap<&'static str, Vec<u8>>, TrainError> {
-    if job.recipe.adapter != Adapter::Lora {
+pub fn adapter_files(
+    recipe: &Recipe,
+    base: &BaseModel,
+    tokenizer: &Tokenizer,
+    folder: &RunFolder,
+) -> Result<BTreeMap<&'static str, Vec<u8>>, TrainError> {
+    if recipe.adapter != Adapter::Lora {
         return Err(TrainError::NothingToExport);
     }
-    adapter_files_of(job, &result(job, folder)?)
+    adapter_files_of(recipe, base, tokenizer, &result(recipe, folder)?)
 }
 
-fn adapter_files_of(job: &Job, tensors: &HostTensors) -> Result<BTreeMap<&'static str, Vec<u8>>, TrainError> {
-    let adapter = adapter_gguf(&adapter_facts(job), tensors, &job.base.config, Some(&result_name(job)))?;
+fn adapter_files_of(
+    recipe: &Recipe,
+    base: &BaseModel,
+    tokenizer: &Tokenizer,
+    tensors: &HostTensors,
+) -> Result<BTreeMap<&'static str, Vec<u8>>, TrainError> {
+    let adapter = adapter_gguf(&adapter_facts(recipe), tensors, &base.config, Some(&result_name(recipe)))?;
     let text = modelfile(&Modelfile {
         from: &format!("./{BASE_FILE}"),
         adapter: Some(&format!("./{ADAPTER_FILE}")),
-        prompt: prompt_form(job),
+        prompt: prompt_form(recipe, tokenizer),
         stop: &[],
         licence: None,
     })?;
@@ -83,18 +94,17 @@ fn adapter_files_of(job: &Job, tensors: &HostTensors) -> Result<BTreeMap<&'stati
 }
 
 /// The trained tensors.
-fn result(job: &Job, folder: &RunFolder) -> Result<HostTensors, TrainError> {
-    read_tensors(&folder.result(job.recipe.adapter).join(weights_file(&job.recipe)))
+fn result(recipe: &Recipe, folder: &RunFolder) -> Result<HostTensors, TrainError> {
+    read_tensors(&folder.result(recipe.adapter).join(weights_file(recipe)))
 }
 
-fn adapter_facts(job: &Job) -> AdapterFacts {
-    let recipe = &job.recipe;
+fn adapter_facts(recipe: &Recipe) -> AdapterFacts {
     AdapterFacts { rank: recipe.lora_r as usize, alpha: recipe.lora_alpha, rslora: recipe.use_rslora }
 }
 
 /// What the result is called within the files.
-fn result_name(job: &Job) -> String {
-    format!("{}-lora", job.recipe.base_model_name)
+fn result_name(recipe: &Recipe) -> String {
+    format!("{}-lora", recipe.base_model_name)
 }
 
 fn fill<B: KernelBackend>(
@@ -107,13 +117,13 @@ fn fill<B: KernelBackend>(
     observer: &mut dyn Observer,
 ) -> Result<ExportRecord, TrainError> {
     let recipe = &job.recipe;
-    let tensors = result(job, folder)?;
-    let facts = adapter_facts(job);
+    let tensors = result(recipe, folder)?;
+    let facts = adapter_facts(recipe);
     tune_fs::create_dir_all(place)?;
     let mut forms: BTreeMap<String, Form> = BTreeMap::new();
     if options.gguf {
         observer.phase("writing the adapter and its base as GGUF");
-        for (name, bytes) in adapter_files_of(job, &tensors)? {
+        for (name, bytes) in adapter_files_of(recipe, &job.base, &job.tokenizer, &tensors)? {
             tune_fs::write_atomic(&place.join(name), &bytes)?;
         }
         write_gguf(&Merged::without_adapter(&job.base), &place.join(BASE_FILE), &recipe.base_model_name)?;
@@ -131,7 +141,7 @@ fn fill<B: KernelBackend>(
         }
         forms.insert("merged".to_owned(), Form { path: model, adapted: false });
         if options.gguf {
-            write_gguf(&merged, &place.join("merged.gguf"), &result_name(job))?;
+            write_gguf(&merged, &place.join("merged.gguf"), &result_name(recipe))?;
             forms.insert("merged.gguf".to_owned(), Form { path: place.join("merged.gguf"), adapted: false });
         }
     }
@@ -180,13 +190,13 @@ fn write_gguf(merged: &Merged<'_>, path: &Path, name: &str) -> Result<(), TrainE
 }
 
 /// How the recipe's prompts were formed, where all its sources agree.
-fn prompt_form(job: &Job) -> PromptForm {
+fn prompt_form(recipe: &Recipe, tokenizer: &Tokenizer) -> PromptForm {
     let form = |kind: DatasetType| match kind {
         DatasetType::PromptCompletion | DatasetType::Completion => PromptForm::Plain,
-        DatasetType::ChatTemplate => job.tokenizer.chat_template().map_or(PromptForm::Other, PromptForm::of_template),
+        DatasetType::ChatTemplate => tokenizer.chat_template().map_or(PromptForm::Other, PromptForm::of_template),
         DatasetType::Alpaca => PromptForm::Other,
     };
-    let mut forms = job.recipe.datasets.iter().map(|dataset| form(dataset.kind));
+    let mut forms = recipe.datasets.iter().map(|dataset| form(dataset.kind));
     let first = forms.next().unwrap_or(PromptForm::Other);
     if forms.all(|other| other == first) { first } else { PromptForm::Other }
 }

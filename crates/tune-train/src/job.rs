@@ -90,7 +90,7 @@ impl Job {
     /// Opens the computation of a run again: its claimed recipe with the sources of its own lock.
     ///
     /// # Errors
-    /// As [`Job::open`].
+    /// As [`Job::open`], or no place for a source without an address.
     pub fn reopen(
         mut recipe: Recipe,
         text: Vec<u8>,
@@ -99,8 +99,14 @@ impl Job {
         options: &JobOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
-        // A claimed recipe holds no places: what has an address is found by the lock's.
-        for source in lock.sources.iter().filter(|source| !source.uri.starts_with("file:")) {
+        // A claimed recipe holds no places: what has an address is found by the lock's, and what has none must be given one.
+        for source in &lock.sources {
+            if !source.has_address() {
+                if options.locations.contains_key(&source.name) {
+                    continue;
+                }
+                return Err(SourceError::NoPlace { name: source.name.clone() }.into());
+            }
             if source.name == recipe.base_model_name {
                 recipe.base_model.clone_from(&source.uri);
             }
@@ -229,6 +235,8 @@ pub struct WithoutRows {
     pub recipe: Recipe,
     /// The base model's files.
     pub base: BaseModel,
+    /// The tokenizer with its chat template.
+    pub tokenizer: Tokenizer,
     /// What identifies the computation; of sources that are not at hand, as the run's lock has them.
     pub inputs: ClaimInputs,
     /// Data sources that were read and are what is locked.
@@ -253,6 +261,9 @@ pub fn reopen_without(
         let Some(locked) = lock.sources.iter().find(|source| source.name == name) else {
             return Err(SourceError::NotLocked { name: name.to_owned(), lock: lock_file::FILE_NAME.into() });
         };
+        // As for a source that is read: what the recipe says of it is what a claim holds.
+        let SourceProvenance { class, licence, .. } = recipe.provenance.get(name).cloned().unwrap_or_default();
+        let locked = &LockedSource { class, licence, ..locked.clone() };
         if kind == SourceKind::Dataset && withheld.contains(name) {
             return Ok((locked.clone(), None));
         }
@@ -271,7 +282,7 @@ pub fn reopen_without(
     }
     let (base, tokenizer) = open_base(&recipe, &base_source)?;
     let inputs = inputs(&recipe, overrides, &base, &tokenizer, &base_source, &sources, observer)?;
-    Ok(WithoutRows { recipe, base, inputs, read, withheld })
+    Ok(WithoutRows { recipe, base, tokenizer, inputs, read, withheld })
 }
 
 /// What [`lock`] did.

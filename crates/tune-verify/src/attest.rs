@@ -19,6 +19,7 @@ use tune_schema::to_canonical_json;
 use tune_train::RunFolder;
 use tune_train::environment::{DeviceFacts, machine, unix_seconds};
 
+use crate::data::AT_HAND;
 use crate::verdict::{Conclusion, Level, Verdict};
 use crate::{VerifyError, folder_of};
 
@@ -84,12 +85,15 @@ fn summary(
 }
 
 /// Signs a verdict and adds the statement to [`FILE_NAME`]. A verdict that could not be reached gives none, and `false`; nor
-/// does one about a folder that is not whole: a broken copy says nothing of the claim, nor does a missing signature.
+/// does one about a folder that is not whole: a broken copy says nothing of the claim, nor does a missing signature. The same
+/// goes for sources of other bytes than the locked ones, and for a secret that does not open a commitment: they are not the
+/// claim's.
 ///
 /// # Errors
 /// A target that is no run or has another manifest by now, or a file that cannot be written.
 pub fn attest(target: &Path, verdict: &Verdict, device: &DeviceFacts, key: &PrivateKey) -> Result<bool, VerifyError> {
-    if verdict.conclusion == Conclusion::CouldNotBeChecked || verdict.reached.is_none() {
+    let is_at_hand = verdict.first_difference().is_some_and(|check| check.name == AT_HAND);
+    if verdict.conclusion == Conclusion::CouldNotBeChecked || verdict.reached.is_none() || is_at_hand {
         return Ok(false);
     }
     let folder = folder_of(target)?;

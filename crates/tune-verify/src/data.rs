@@ -10,6 +10,7 @@ use tune_schema::lock::LockedSource;
 use tune_schema::manifest::{ClaimInputs, StreamFacts};
 use tune_schema::text::printable;
 use tune_schema::{Digest, to_canonical_json};
+use tune_source::recorded;
 use tune_source::secrets::SecretsFile;
 use tune_train::checkpoint::SideFiles;
 use tune_train::environment::Environment;
@@ -17,9 +18,9 @@ use tune_train::evaluate::is_asked;
 use tune_train::job::{self, WithoutRows};
 use tune_train::{Job, JobOptions, Observer, RunFolder, TrainError, run};
 
-use crate::export;
-use crate::files::Evidence;
+use crate::files::{Evidence, TEXT_LIMIT};
 use crate::verdict::{Level, Outcome, Verdict};
+use crate::{Origin, export};
 
 /// What could be opened of a run.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub enum Opened {
 pub fn check(
     folder: &RunFolder,
     evidence: &Evidence,
+    origin: Origin,
     options: &JobOptions,
     verdict: &mut Verdict,
     observer: &mut dyn Observer,
@@ -45,24 +47,16 @@ pub fn check(
         verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
         return None;
     }
-    let options = located(folder, evidence, options);
+    let options = match origin {
+        Origin::Here => located(folder, evidence, options),
+        Origin::Fetched | Origin::FetchedByName => options.clone(),
+    };
     let withheld: BTreeMap<String, String> = evidence
         .lock
         .sources
         .iter()
         .filter_map(|source| Some((source.name.clone(), lacking(source, &options)?)))
         .collect();
-    let untold = |source: &&LockedSource| {
-        source.uri.starts_with("file:")
-            && !options.locations.contains_key(&source.name)
-            && !withheld.contains_key(&source.name)
-    };
-    if let Some(source) = evidence.lock.sources.iter().find(untold) {
-        let name = &source.name;
-        let reason = format!("`{name}` has no address: say where it is with `--source {name}=PATH`");
-        verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
-        return None;
-    }
     if !withheld.is_empty() {
         let opened = check_without_rows(folder, evidence, &withheld, &options, verdict, observer)?;
         return Some(Opened::WithoutRows(Box::new(opened)));
@@ -73,7 +67,7 @@ pub fn check(
     check_stream(evidence, &job, verdict);
     check_side_files(folder, evidence, &run::side_files(&job.recipe, &job.base, &job.inputs), verdict);
     check_questions(folder, &job, verdict);
-    export::check_data(folder, &job, verdict);
+    export::check_data(folder, &job.recipe, &job.base, &job.tokenizer, verdict);
     Some(Opened::Whole(Box::new(job)))
 }
 
@@ -131,7 +125,7 @@ fn check_without_rows(
     check_side_files(folder, evidence, &run::side_files(&parts.recipe, &parts.base, &parts.inputs), verdict);
     let questions = format!("which these are cannot be told without the rows of {list}");
     verdict.record(Level::Data, "held-out examples", Outcome::NotChecked(questions));
-    export::leave_unchecked(folder, &format!("not made again without the rows of {list}"), verdict);
+    export::check_data(folder, &parts.recipe, &parts.base, &parts.tokenizer, verdict);
     Some(parts)
 }
 
@@ -145,6 +139,9 @@ pub(crate) fn check_name(source: &str) -> String {
     format!("source {}", printable(source))
 }
 
+/// The check about bytes that are not what is locked. That says something of what the verifier has, and nothing of the claim.
+pub(crate) const AT_HAND: &str = "sources at hand";
+
 /// What was opened, or the error as an outcome.
 fn record_error<T>(result: Result<T, TrainError>, verdict: &mut Verdict) -> Option<T> {
     let error = match result {
@@ -153,8 +150,11 @@ fn record_error<T>(result: Result<T, TrainError>, verdict: &mut Verdict) -> Opti
     };
     let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
     let reason = format!("{error}{hint}");
-    let outcome = if error.is_difference() { Outcome::Differs(reason) } else { Outcome::NotChecked(reason) };
-    verdict.record(Level::Data, "sources", outcome);
+    if error.is_difference() {
+        verdict.record(Level::Data, AT_HAND, Outcome::Differs(reason));
+    } else {
+        verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
+    }
     None
 }
 
@@ -269,14 +269,16 @@ fn check_questions(folder: &RunFolder, job: &Job, verdict: &mut Verdict) {
     verdict.record(Level::Data, "held-out examples", Outcome::Verified(format!("{count} asked before and after")));
 }
 
-/// Where to look for sources that have no address: where the run found them, unless the verifier says otherwise.
+/// Where to look for sources that have no address: where the run found them, unless the verifier says otherwise. Only for a
+/// folder of this machine.
 pub(crate) fn located(folder: &RunFolder, evidence: &Evidence, options: &JobOptions) -> JobOptions {
-    let environment = tune_fs::read(&folder.environment()).ok();
+    let environment = tune_fs::read_limited(&folder.environment(), TEXT_LIMIT).ok();
     let environment = environment.and_then(|bytes| serde_json::from_slice::<Environment>(&bytes).ok());
+    let Some(environment) = environment else { return options.clone() };
     let mut locations: BTreeMap<String, PathBuf> = BTreeMap::new();
     for source in &evidence.lock.sources {
         // An address is looked up in the cache, or fetched; a local file lies where the run had it.
-        let place = environment.as_ref().and_then(|environment| environment.place_of(source, folder.path()));
+        let place = recorded::place(&environment, source, folder.path());
         // A published folder lies elsewhere than its run did.
         if let Some(path) = place.filter(|path| folder.published().is_none() || tune_fs::exists(path)) {
             locations.insert(source.name.clone(), path);
@@ -284,7 +286,6 @@ pub(crate) fn located(folder: &RunFolder, evidence: &Evidence, options: &JobOpti
     }
     locations.extend(options.locations.clone());
     let mut source = options.source.clone();
-    let secrets = environment.and_then(|environment| environment.secrets).map(|path| folder.path().join(path));
-    source.secrets = source.secrets.or(secrets.filter(|path| tune_fs::is_file(path)));
+    source.secrets = source.secrets.or_else(|| recorded::secrets(&environment, folder.path()));
     JobOptions { locations, source, ..options.clone() }
 }

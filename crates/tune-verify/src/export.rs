@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use tune_data::Tokenizer;
 use tune_kernels::KernelBackend;
+use tune_model::base::BaseModel;
 use tune_schema::export::{
     ADAPTED_BASE, ADAPTER_FILE, BASE_FILE, ExportRecord, MODELFILE, PUBLISHED_EXPORT, PUBLISHED_FILES, RECORD_FILE,
     published_paths,
 };
+use tune_schema::recipe::Recipe;
 use tune_schema::{Digest, to_canonical_json};
 use tune_train::export::{ExportOptions, adapter_files, export};
 use tune_train::{Job, Observer, RunFolder};
@@ -85,11 +88,17 @@ fn compare_with_record(folder: &RunFolder, claim_id: Digest) -> Result<usize, St
 }
 
 /// Level `data`: the same adapter gives the same files.
-pub(crate) fn check_data(folder: &RunFolder, job: &Job, verdict: &mut Verdict) {
+pub(crate) fn check_data(
+    folder: &RunFolder,
+    recipe: &Recipe,
+    base: &BaseModel,
+    tokenizer: &Tokenizer,
+    verdict: &mut Verdict,
+) {
     if !is_there(folder) {
         return;
     }
-    let outcome = match adapter_files(job, folder) {
+    let outcome = match adapter_files(recipe, base, tokenizer, folder) {
         Err(error) => Outcome::NotChecked(error.to_string()),
         Ok(expected) => match other_file(folder, &expected) {
             None => Outcome::Verified(format!("{ADAPTER_FILE} and {MODELFILE} made again from the adapter")),
@@ -97,13 +106,6 @@ pub(crate) fn check_data(folder: &RunFolder, job: &Job, verdict: &mut Verdict) {
         },
     };
     verdict.record(Level::Data, CHECK, outcome);
-}
-
-/// Says why level `data` does not compare them.
-pub(crate) fn leave_unchecked(folder: &RunFolder, reason: &str, verdict: &mut Verdict) {
-    if is_there(folder) {
-        verdict.record(Level::Data, CHECK, Outcome::NotChecked(reason.to_owned()));
-    }
 }
 
 /// The first file that is not as it should be.

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use tune_schema::chain::ChainRecord;
 use tune_schema::commitment::Commitment;
-use tune_schema::lock::Lock;
+use tune_schema::lock::{Lock, LockedSource};
 use tune_schema::manifest::{MANIFEST_SCHEMA, Manifest, PUBLISHED_RUN};
 use tune_schema::recipe::{self, Adapter, DataClass, Recipe};
 use tune_schema::text::printable;
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
+use tune_source::uri::SourceUri;
 use tune_train::checkpoint::{self, CheckpointState};
 use tune_train::evaluate::{Answer, read_scores};
 use tune_train::layout::RunFolder;
@@ -317,11 +318,25 @@ fn read_lock(bytes: &[u8], claim: &tune_schema::manifest::Claim) -> Result<Lock,
             return Err(format!("the source `{}` is not what the claim says", source.name));
         }
     }
+    if let Some(source) = lock.sources.iter().find(|source| !is_claimed(source)) {
+        let (name, uri) = (printable(&source.name), printable(&source.uri));
+        return Err(format!("the address of the source `{name}`, `{uri}`, is none that a run's lock has"));
+    }
     let base = lock.sources.iter().find(|source| source.name == claim.inputs.base_model.name);
     if base.is_none_or(|base| base.files != claim.inputs.base_model.files) {
         return Err("the base model's files are not what the claim says".to_owned());
     }
     Ok(lock)
+}
+
+/// Whether a source stands in a lock as in a claim: with an address that others can go to, or by its name alone.
+fn is_claimed(source: &LockedSource) -> bool {
+    let uri = SourceUri::parse(&source.uri);
+    match uri {
+        Ok(SourceUri::Local(_)) => source.uri.starts_with("file:") && source.claimed() == *source,
+        Ok(_) => true,
+        Err(_) => false,
+    }
 }
 
 /// The chain against the claim.

@@ -8,6 +8,7 @@
 //! - `device_bound`: what other bits mean under a profile that promises them on one model of device only
 //! - [`attest`]: a verdict as a signed statement
 //! - [`verify`]: the levels in order; each includes the ones before it
+//! - [`network`]: what comparing a run with its sources would fetch
 //! - [`remote`]: a run on a web server, in a folder of this machine
 //! - [`mod@diff`]: where two runs part, and what explains it
 
@@ -19,6 +20,7 @@ mod error;
 mod export;
 pub mod files;
 pub mod full;
+pub mod network;
 pub mod remote;
 pub mod reveal;
 pub mod sample;
@@ -37,6 +39,18 @@ pub use error::VerifyError;
 pub use sample::SampleSize;
 pub use verdict::{Check, Level, Outcome, Verdict};
 
+/// Where a folder that is verified comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// It lies on this machine. Where it says that its sources lay is looked at, with the care of [`tune_source::recorded`].
+    #[default]
+    Here,
+    /// It was fetched with every file that lies there. What it says of places on this machine is nothing.
+    Fetched,
+    /// The same, from a server that does not say which files there are.
+    FetchedByName,
+}
+
 /// What a verifier chooses.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
@@ -48,6 +62,8 @@ pub struct VerifyOptions {
     pub seed: Option<u64>,
     /// Whose signature the published folder must have.
     pub publisher: Option<PublicKey>,
+    /// Where the folder comes from.
+    pub origin: Origin,
     /// Files of rows that somebody revealed, to be checked against the claim.
     pub revealed: Vec<PathBuf>,
     /// Where sources are, and whether the network may be used.
@@ -69,6 +85,10 @@ pub fn verify<B: KernelBackend>(
     let folder = folder_of(target)?;
     observer.phase("checking files");
     let (mut verdict, evidence) = files::check(&folder)?;
+    if options.origin == Origin::FetchedByName {
+        let reason = "a web server gives no list: files that the manifest does not name could not be looked for";
+        verdict.record(Level::Files, "other files", Outcome::Withheld(reason.to_owned()));
+    }
     // Where the folder holds what is no file, nothing more of it is opened.
     if let Some(key) = options.publisher.as_ref().filter(|_| verdict.claim_id.is_some()) {
         check_signature(&folder, key, &mut verdict);
@@ -84,7 +104,7 @@ pub fn verify<B: KernelBackend>(
         return Ok(verdict.finish(options.level));
     };
     observer.phase("rebuilding the data stream");
-    let opened = data::check(&folder, &evidence, &options.job, &mut verdict, observer);
+    let opened = data::check(&folder, &evidence, options.origin, &options.job, &mut verdict, observer);
     match opened.filter(|_| options.level > Level::Data && !verdict.differs()) {
         None => {}
         Some(data::Opened::WithoutRows(parts)) => {

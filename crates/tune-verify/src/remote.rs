@@ -75,10 +75,13 @@ fn find(site: Site, named: Named, observer: &mut dyn FnMut(Event)) -> Result<(Si
     Err(SiteError::NotFound { address: format!("{}{MANIFEST}", site.address()) })
 }
 
-/// Whether a file of the result lies where a run folder has it.
+/// Whether a result lies where a run folder has it: one of its small files, read, for a server may answer a question for any
+/// name with a page of its own.
 fn has_result(site: &Site, manifest: &[u8], observer: &mut dyn FnMut(Event)) -> Result<bool, SiteError> {
-    for path in listed(manifest).iter().filter(|path| layout::name_of_result(path).is_some()) {
-        if site.size(path, observer)?.is_some() {
+    let is_small = |path: &&String| layout::name_of_result(path).is_some() && path.ends_with(".json");
+    for path in listed(manifest).iter().filter(is_small) {
+        let bytes = site.read(path, TEXT_LIMIT, observer)?;
+        if bytes.is_some_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok()) {
             return Ok(true);
         }
     }

@@ -43,7 +43,8 @@ pub enum Outcome {
     Differs(String),
     /// Not compared; why.
     NotChecked(String),
-    /// Left out by whoever published it; what that leaves unseen. It does not keep a level from being reached.
+    /// Left out by whoever published it, or not shown by where it lies; what that leaves unseen. It does not keep a level from
+    /// being reached.
     Withheld(String),
 }
 

@@ -240,7 +240,7 @@ pub(crate) struct VerifyOptions {
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,
-    /// Fetch `hf://…` or `https://…` without asking
+    /// Fetch `hf://…`, `https://…` and sources that the run names without asking
     #[arg(long, short)]
     pub(crate) yes: bool,
     /// Print the verdict as JSON
@@ -263,6 +263,9 @@ pub(crate) struct DiffOptions {
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Fetch sources that the runs name without asking
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -344,6 +347,9 @@ pub(crate) struct LocatedSources {
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Fetch sources that the run names without asking
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

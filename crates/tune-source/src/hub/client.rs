@@ -18,6 +18,11 @@ const PUBLIC_HUB: &str = "https://huggingface.co";
 /// How long the hub may stay silent: it takes a while over a commit of many files.
 const SILENCE: Duration = Duration::from_secs(180);
 
+/// How long an answer may take in all: so long, and as long as its bytes take on a slow line. A server that gives a byte a
+/// minute is never silent.
+const PATIENCE: Duration = Duration::from_secs(300);
+const SLOW_LINE: u64 = 32 << 10;
+
 /// Redirects of one request.
 const REDIRECTS: u32 = 5;
 
@@ -36,6 +41,7 @@ pub struct Hub {
     pub(super) endpoint: Endpoint,
     token: Option<Token>,
     agent: ureq::Agent,
+    patience: Duration,
 }
 
 /// Without the token.
@@ -77,7 +83,7 @@ impl Hub {
         let endpoint = Endpoint::parse(endpoint)?;
         // Redirects are followed here, where it is known who may have the token.
         let agent = fetch::agent(endpoint.is_encrypted(), SILENCE, 0);
-        Ok(Self { endpoint, token, agent })
+        Ok(Self { endpoint, token, agent, patience: PATIENCE })
     }
 
     /// Whether there is a token.
@@ -175,7 +181,11 @@ impl Hub {
             builder = builder.header(header::AUTHORIZATION, token.header());
         }
         let result = match &request.content {
-            Content::Nothing => self.agent.run(builder.body(()).map_err(built)?),
+            Content::Nothing => {
+                let longest = self.patience + Duration::from_secs(request.limit / SLOW_LINE);
+                let request = self.agent.configure_request(builder.body(()).map_err(built)?);
+                self.agent.run(request.timeout_recv_body(Some(longest)).build())
+            }
             Content::Bytes(bytes) => self.agent.run(builder.body(*bytes).map_err(built)?),
             Content::Part { file, start, size } => {
                 let disk = |source| tune_fs::FsError::Io { operation: "read", path: (*file).to_owned(), source };
@@ -244,7 +254,7 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Server, answer};
+    use crate::testing::{STALL, Server, answer};
 
     fn asked(answers: Vec<Vec<u8>>) -> (Result<Answer, HubError>, usize, Vec<Event>) {
         let server = Server::start(answers);
@@ -277,6 +287,18 @@ mod tests {
         let (result, requests, _) = asked(vec![answer("500 Oh", b""); 3]);
         assert!(result.err().unwrap().to_string().contains("3 attempts"));
         assert_eq!(requests, 3);
+    }
+
+    #[test]
+    fn an_answer_that_takes_too_long_is_given_up() {
+        let slow = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nabc", STALL].concat();
+        let server = Server::start(vec![slow; 3]);
+        let mut hub = Hub::new(server.address("").trim_end_matches('/'), None).unwrap();
+        hub.patience = Duration::from_millis(200);
+        let address = hub.endpoint.address("/x");
+        let result = hub.ask(&Request { limit: 10, ..Request::get(&address) }, &mut |_| {});
+        assert!(result.err().unwrap().to_string().contains("3 attempts"));
+        assert_eq!(server.requests(), 3);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Hub {
             tune_fs::create_dir_all(parent)?;
         }
         self.patiently(address, observer, &mut || {
-            let mut response = self.once(&Request::get(address))?;
+            let mut response = self.once(&Request { limit: expected.size, ..Request::get(address) })?;
             // Only 200 brings the whole file.
             if response.status().as_u16() != 200 {
                 return Err(Trouble::Passing(format!("the server answered {}", response.status())));

@@ -15,6 +15,7 @@ pub use error::SiteError;
 
 use crate::hub::request::{Answer, Request};
 use crate::hub::{Event, Hub, Limits, Observer, RemoteFile, endpoint, paths};
+use crate::uri::with_scheme;
 
 /// The file that a target names where it does not name a folder.
 const MANIFEST: &str = "manifest.json";
@@ -44,7 +45,7 @@ impl Site {
     /// Whether a text means an address, well or badly written.
     #[must_use]
     pub fn is_meant_by(text: &str) -> bool {
-        text.starts_with("https://") || text.starts_with("http://")
+        with_scheme(text).is_some_and(|(scheme, _)| ["https", "http"].contains(&scheme.as_str()))
     }
 
     /// Takes `https://host/path/manifest.json` or `https://host/path/` apart.
@@ -52,6 +53,7 @@ impl Site {
     /// # Errors
     /// Another form, an address without encryption that is not on this machine, or one with a password in it.
     pub fn parse(text: &str) -> Result<(Self, Named), SiteError> {
+        let text = &with_scheme(text).map_or_else(|| text.to_owned(), |(_, text)| text);
         let invalid = |problem: String| SiteError::Target { text: endpoint::shown(text), problem };
         endpoint::allowed(text).map_err(invalid)?;
         if text.contains(['?', '#', '\\']) {
@@ -59,7 +61,7 @@ impl Site {
         }
         let (folder, named) = match text.strip_suffix(MANIFEST).filter(|rest| rest.ends_with('/')) {
             Some(folder) => (folder, Named::Manifest),
-            None => (text, Named::Folder),
+            None => (text.as_str(), Named::Folder),
         };
         let (scheme, rest) = folder.split_once("://").unwrap_or_default();
         let Some((host, inner)) =
@@ -206,6 +208,7 @@ mod tests {
             ("https://example.org/a/b/manifest.json", "https://example.org/a/b/", Named::Manifest, Some("b")),
             ("https://example.org/a%20b/", "https://example.org/a%20b/", Named::Folder, Some("a%20b")),
             ("https://example.org/", "https://example.org/", Named::Folder, None),
+            ("HTTPS://example.org/a/", "https://example.org/a/", Named::Folder, Some("a")),
             ("http://127.0.0.1:80/manifest.json", "http://127.0.0.1:80/", Named::Manifest, None),
         ] {
             let (site, found) = Site::parse(text).unwrap();

@@ -46,12 +46,15 @@ fn differences(when: &str, a: &Scores, b: &Scores, comparable: &dyn Fn(&str) -> 
 /// The first answer that differs, to the first question that is the same or not.
 fn first_answer(when: &str, a: &Scores, b: &Scores, comparable: &dyn Fn(&str) -> bool) -> Option<Values> {
     let pairs = a.answers.iter().zip(&b.answers).map(|(a, b)| (members(a, comparable), members(b, comparable)));
-    let (number, (a, b)) = (1_usize..).zip(pairs).find(|(_, (a, b))| a != b)?;
-    // Of an answer without texts there are other members.
-    let what = ["source", "prompt", "reference", "question", "answer", "score"];
-    let what = what.into_iter().find(|what| a.get(what) != b.get(what))?;
-    let name = format!("the {what} of question {number} {when} training");
-    Values::differing(&name, a.get(what), b.get(what))
+    // An answer without texts has other members than one with them, and only what both have can differ.
+    let differing = |a: &BTreeMap<&str, String>, b: &BTreeMap<&str, String>| {
+        let names = ["source", "prompt", "reference", "question", "answer", "score"];
+        names.into_iter().find(|name| a.get(name).zip(b.get(name)).is_some_and(|(a, b)| a != b))
+    };
+    (1_usize..).zip(pairs).find_map(|(number, (a, b))| {
+        let what = differing(&a, &b)?;
+        Values::differing(&format!("the {what} of question {number} {when} training"), a.get(what), b.get(what))
+    })
 }
 
 /// What there is of an answer, in words; its digests where those of the source are `comparable`.

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use tune_publish::Facts;
 use tune_publish::audit::personal_data::ScanOptions;
 use tune_publish::audit::{Audit, audit};
+use tune_train::JobOptions;
 
+use super::fetch;
 use super::open::{locked_sources, places};
 use crate::cli::AuditOptions;
 use crate::printer::Printer;
@@ -13,13 +15,16 @@ use crate::printer::Printer;
 pub(crate) fn execute(options: &AuditOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
     tune_verify::sound(&options.run)?;
     let facts = Facts::read(&options.run)?;
-    let rows = ScanOptions {
+    let mut job = JobOptions {
         locations: places(&options.located.sources)?.into_iter().collect(),
         source: locked_sources(options.located.offline, options.located.secrets.as_deref()),
+        ..JobOptions::default()
     };
     if !options.no_rows {
+        job.source = fetch::sources(&[&options.run], &job, options.located.yes, printer)?;
         printer.note("searching the training rows for personal data");
     }
+    let rows = ScanOptions { locations: job.locations, source: job.source };
     let audit = audit(&facts, (!options.no_rows).then_some(&rows));
     if options.json {
         printer.result(&serde_json::to_string_pretty(&audit)?);

@@ -2,17 +2,23 @@
 
 use std::process::ExitCode;
 
+use tune_train::JobOptions;
 use tune_verify::diff::{Conclusion, Part, Report};
 
+use super::fetch;
 use super::open::{locked_sources, places};
 use crate::cli::DiffOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &DiffOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
-    let library = tune_verify::DiffOptions {
+    let places = places(&options.sources)?;
+    let job = JobOptions {
         source: locked_sources(options.offline, options.secrets.as_deref()),
-        places: places(&options.sources)?,
+        locations: places.iter().cloned().collect(),
+        ..JobOptions::default()
     };
+    let source = fetch::sources(&[&options.run_a, &options.run_b], &job, options.yes, printer)?;
+    let library = tune_verify::DiffOptions { source, places };
     let report = tune_verify::diff([&options.run_a, &options.run_b], &library, printer)?;
     if options.json {
         printer.result(&serde_json::to_string_pretty(&report)?);

@@ -8,6 +8,7 @@ use tune_schema::export::ExportRecord;
 use tune_train::JobOptions;
 use tune_train::export::{ExportOptions, export};
 
+use super::fetch;
 use super::open::{locked_sources, places};
 use crate::cli::{ExportArguments, LocatedSources};
 use crate::printer::Printer;
@@ -35,11 +36,12 @@ pub(crate) fn write(
     options: ExportOptions,
     printer: &mut Printer,
 ) -> anyhow::Result<ExportRecord> {
-    let job = JobOptions {
+    let mut job = JobOptions {
         source: locked_sources(located.offline, located.secrets.as_deref()),
         locations: places(&located.sources)?.into_iter().collect(),
         ..JobOptions::default()
     };
+    job.source = fetch::sources(&[run], &job, located.yes, printer)?;
     let (folder, manifest, job) = tune_verify::reopen(run, &job, printer)?;
     Ok(export::<Flex>(&job, &folder, manifest.claim_id, to, options, &FlexDevice, printer)?)
 }

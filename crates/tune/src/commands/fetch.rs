@@ -1,4 +1,4 @@
-//! Targets that are fetched before they are verified: `hf://user/repo` and `https://host/path/`.
+//! What is fetched after asking: targets, `hf://user/repo` and `https://host/path/`, and the sources of runs.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+use tune_schema::lock::LockedSource;
 use tune_source::hub::{Event, Hub, HubTarget, Limits};
 use tune_source::site::Site;
-use tune_verify::remote;
+use tune_train::JobOptions;
+use tune_verify::{network, remote};
 
 use crate::printer::Printer;
 
@@ -31,6 +33,16 @@ pub(crate) enum Origin {
         /// Its address, ending in `/`.
         address: String,
     },
+}
+
+impl Origin {
+    /// What a verdict is to know of it.
+    pub(crate) fn kind(&self) -> tune_verify::Origin {
+        match self {
+            Self::Hub { .. } => tune_verify::Origin::Fetched,
+            Self::Site { .. } => tune_verify::Origin::FetchedByName,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -87,6 +99,30 @@ fn of_site(text: &str, yes: bool, offline: bool, printer: &mut Printer) -> anyho
     let (place, folder) = place("fetched")?;
     remote.download(&folder, &mut told(printer))?;
     Ok(Fetched { origin, folder, _place: place })
+}
+
+/// Allows the network for what the locks of the runs at `targets` would have fetched, after asking: their addresses were
+/// chosen by whoever made the runs. Where nothing has to be fetched, the network is not used.
+pub(crate) fn sources(
+    targets: &[&Path],
+    job: &JobOptions,
+    yes: bool,
+    printer: &mut Printer,
+) -> anyhow::Result<tune_source::Options> {
+    let mut options = job.source.clone();
+    if !options.offline {
+        let mut wanted: Vec<LockedSource> = Vec::new();
+        for source in targets.iter().flat_map(|run| network::unfetched(run, job)) {
+            if !wanted.contains(&source) {
+                wanted.push(source);
+            }
+        }
+        options.offline = wanted.is_empty();
+        if !wanted.is_empty() {
+            agree(&network::in_words(&wanted), yes, printer)?;
+        }
+    }
+    Ok(options)
 }
 
 /// Prints what a transfer does.

@@ -36,7 +36,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         Err(_) if numerics == Numerics::PinnedBf16V1 => (Opened::Cpu, DeviceFacts::default()),
         selected => selected?,
     };
-    let library = tune_verify::VerifyOptions {
+    let mut library = tune_verify::VerifyOptions {
         level: match options.level {
             LevelName::Files => Level::Files,
             LevelName::Data => Level::Data,
@@ -50,9 +50,13 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         },
         seed: options.seed,
         publisher,
+        origin: fetched.as_ref().map_or(tune_verify::Origin::Here, |fetched| fetched.origin.kind()),
         revealed: options.revealed.clone(),
         job: JobOptions { source, locations, device },
     };
+    if library.level > Level::Files {
+        library.job.source = fetch::sources(&[target], &library.job, options.yes, printer)?;
+    }
     printer.log_every(50);
     let verdict =
         on_device!(&opened, numerics, B, devices => tune_verify::verify::<B>(target, &library, devices, printer));

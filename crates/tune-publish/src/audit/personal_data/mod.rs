@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 use tune_data::rows::Lines;
-use tune_source::SourceKind;
+use tune_source::{SourceKind, recorded};
 
 use crate::PublishError;
 use crate::facts::{Facts, Source};
@@ -101,10 +101,9 @@ fn scan_source(
 /// The files of a source, its bytes held to the lock.
 fn places(facts: &Facts, source: &Source, options: &ScanOptions) -> Result<Vec<PathBuf>, PublishError> {
     let given = options.locations.get(&source.name).cloned();
-    let place = given.or_else(|| facts.environment.place_of(&source.locked, &facts.folder));
+    let place = given.or_else(|| recorded::place(&facts.environment, &source.locked, &facts.folder));
     let mut options = options.source.clone();
-    let secrets = facts.environment.secrets.as_ref().map(|path| facts.folder.join(path));
-    options.secrets = options.secrets.or(secrets.filter(|path| tune_fs::is_file(path)));
+    options.secrets = options.secrets.or_else(|| recorded::secrets(&facts.environment, &facts.folder));
     let found = tune_source::resolve_locked(&source.locked, SourceKind::Dataset, place.as_deref(), &options)?;
     Ok(found.files.into_values().collect())
 }
