@@ -42,7 +42,8 @@ fn every_input_holds() {
 fn an_input_that_does_not_hold_is_named() {
     let small = |data: &[u8]| assert!(data.len() > 100, "a small one");
     let corpus = files(&repository().join("fuzz/corpus/chain"));
-    let expected: Vec<String> = corpus.into_iter().filter(|(_, data)| data.len() <= 100).map(|(name, _)| name).collect();
+    let expected: Vec<String> =
+        corpus.into_iter().filter(|(_, data)| data.len() <= 100).map(|(name, _)| name).collect();
     assert!(!expected.is_empty());
     assert_eq!(failing("chain", small), expected);
 }
@@ -52,7 +53,8 @@ fn every_target_has_a_small_corpus() {
     let root = repository().join("fuzz");
     let expected: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     let names = |folder: &str| -> BTreeSet<String> {
-        let entries = fs::read_dir(root.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let entries =
+            fs::read_dir(root.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").file_name());
         entries.map(|name| name.to_string_lossy().trim_end_matches(".rs").to_owned()).collect()
     };
     assert_eq!(names("corpus"), expected);

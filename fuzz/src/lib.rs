@@ -37,7 +37,7 @@ use tune_verify::verdict::Outcome;
 /// If what parses is written otherwise than it was read, or a setting is one that no recipe may have.
 pub fn recipe(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(loaded) = recipe::load("recipe.yaml", text, &[]) {
+    if let Some(loaded) = told(recipe::load("recipe.yaml", text, &[])) {
         let written = loaded.recipe.claimed_yaml();
         let read = recipe::parse_claimed("resolved.yaml", &written).expect("what is written can be read");
         assert_eq!(read, loaded.recipe.claimed(), "what is written is what is claimed");
@@ -45,14 +45,19 @@ pub fn recipe(data: &[u8]) {
         check_settings(&loaded.recipe);
         assert_eq!(again.claimed_yaml(), written);
     }
-    let Ok(value) = recipe::parse_claimed("resolved.yaml", text) else { return };
+    let Some(value) = told(recipe::parse_claimed("resolved.yaml", text)) else { return };
     let canonical = to_canonical_json(&value).expect("YAML has no number that JSON lacks");
     let written = recipe::parse_claimed("resolved.yaml", &yaml::emit(&value)).expect("what is written can be read");
     assert_eq!(to_canonical_json(&written).expect("as above"), canonical);
-    if let Ok(recipe) = recipe::from_claimed_in_place(&value) {
+    if let Some(recipe) = told(recipe::from_claimed_in_place(&value)) {
         check_settings(&recipe);
         assert_eq!(recipe.claimed(), value);
     }
+}
+
+/// What was read; an error must have words.
+fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<T> {
+    result.map_err(|error| assert!(!error.to_string().is_empty(), "an error has words")).ok()
 }
 
 /// What sizes and divisions are made of.
@@ -69,7 +74,7 @@ fn check_settings(recipe: &Recipe) {
 /// If a lock that was read and written again is another one.
 pub fn lock(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(mut lock) = Lock::parse("datasets.lock", text) else { return };
+    let Some(mut lock) = told(Lock::parse("datasets.lock", text)) else { return };
     let written = lock.to_yaml();
     let read = Lock::parse("datasets.lock", &written).expect("what is written can be read");
     assert_eq!(read.to_yaml(), written);
@@ -130,9 +135,10 @@ pub fn secrets(data: &[u8]) {
         Err(error) => {
             let message = format!("{error}{error:?}");
             let digits = |text: &[u8]| text.iter().all(u8::is_ascii_hexdigit);
-            let repeated = data.windows(32).filter(|part| digits(part)).find(|part| {
-                message.as_bytes().windows(part.len()).any(|shown| shown == *part)
-            });
+            let repeated = data
+                .windows(32)
+                .filter(|part| digits(part))
+                .find(|part| message.as_bytes().windows(part.len()).any(|shown| shown == *part));
             assert_eq!(repeated, None, "the error repeats what may be a secret: {message}");
             return;
         }
@@ -191,12 +197,12 @@ pub fn rows(data: &[u8]) {
         let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
         rest = &rest[end..];
         let text = line.text().is_ok_and(|text| text.is_some());
-        let Ok(Some(row)) = line.row() else { continue };
+        let Some(Some(row)) = told(line.row()) else { continue };
         assert!(text, "a row is a line of text");
         for dataset in &recipe.datasets {
             for train_on_inputs in [false, true] {
                 let builder = ExampleBuilder::new(dataset, tokenizer, train_on_inputs);
-                let Ok(mut example) = builder.build(&row) else { continue };
+                let Some(mut example) = told(builder.build(&row)) else { continue };
                 builder.question(&row).expect("what can be learned can be asked");
                 assert!(example.ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()));
                 let length = example.ids.len();
@@ -222,9 +228,11 @@ pub fn manifest(data: &[u8]) {
         tune_fs::write_atomic(&run.manifest(), bytes).expect("bytes are written");
         let (verdict, evidence) = files::check(&run).expect("there is a manifest");
         assert!(evidence.is_none(), "there are no other files");
-        verdict.checks.iter().filter(|check| check.name.starts_with("manifest.json")).all(|check| {
-            matches!(check.outcome, Outcome::Verified(_))
-        })
+        verdict
+            .checks
+            .iter()
+            .filter(|check| check.name.starts_with("manifest.json"))
+            .all(|check| matches!(check.outcome, Outcome::Verified(_)))
     };
     let parsed = serde_json::from_slice::<Manifest>(data).ok();
     let canonical = parsed.as_ref().and_then(|manifest| to_canonical_json(manifest).ok());
@@ -252,7 +260,7 @@ pub fn chain(data: &[u8]) {
     let records = data.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
     let mut records: Vec<ChainRecord> = records.collect();
     let origin = records.first().map_or(Digest::of(b""), |record| record.previous);
-    if let Ok(parsed) = parse_chain("chain.jsonl", data, origin) {
+    if let Some(parsed) = told(parse_chain("chain.jsonl", data, origin)) {
         assert_eq!(written(&parsed), data);
     }
     // Beyond 2^53 a number is another one in canonical JSON.
@@ -273,12 +281,12 @@ pub fn chain(data: &[u8]) {
 /// If a tensor that the header names is not in the file, or the values are others after they were written.
 pub fn safetensors(data: &[u8]) {
     let stored = in_memory(data);
-    let Ok(file) = SafetensorsFile::open("model.safetensors", stored.path()) else { return };
+    let Some(file) = told(SafetensorsFile::open("model.safetensors", stored.path())) else { return };
     file.tensor_root().expect("every tensor lies in the file");
     let mut tensors = BTreeMap::new();
     for name in file.tensor_names() {
         let shape = file.tensor_shape(name).expect("it is named").to_vec();
-        let Ok(values) = file.load_tensor(name, &shape) else { continue };
+        let Some(values) = told(file.load_tensor(name, &shape)) else { continue };
         assert_eq!(values.len(), shape.iter().product::<usize>());
         assert!(2 * values.len() <= data.len(), "values come out of bytes");
         tensors.insert(name.to_owned(), (shape, values));
@@ -296,7 +304,7 @@ pub fn safetensors(data: &[u8]) {
 pub fn gguf(data: &[u8]) {
     let stored = in_memory(data);
     let files = BTreeMap::from([("model.gguf".to_owned(), stored.path().to_owned())]);
-    let Ok(model) = BaseModel::open(&files) else { return };
+    let Some(model) = told(BaseModel::open(&files)) else { return };
     let parts = &model.tokenizer;
     let tokenizer = Tokenizer::new(
         &parts.tokenizer_json,
@@ -306,7 +314,7 @@ pub fn gguf(data: &[u8]) {
         parts.add_bos,
         parts.chat_template.as_deref(),
     );
-    if let Ok(tokenizer) = tokenizer {
+    if let Some(tokenizer) = told(tokenizer) {
         let _ = tokenizer.template();
         let ids = tokenizer.ids("It's 12 o'clock.\n").unwrap_or_default();
         assert!(ids.iter().all(|id| (*id as usize) < model.config.vocab_size));
@@ -317,7 +325,7 @@ pub fn gguf(data: &[u8]) {
     }
     for name in model.tensor_names() {
         let shape = model.tensor_shape(name).expect("it is named");
-        let Ok(values) = model.load_tensor(name, shape) else { continue };
+        let Some(values) = told(model.load_tensor(name, shape)) else { continue };
         assert_eq!(values.len(), shape.iter().product::<usize>());
         for keep in [Keep::SixteenBit, Keep::Stored] {
             let kept = model.load_matrix(name, shape, keep).expect("what can be loaded can be kept").into_values();
