@@ -181,13 +181,20 @@ static PREPARATION: LazyLock<(Recipe, Tokenizer)> = LazyLock::new(|| {
     (recipe, tokenizer)
 });
 
+/// What makes examples of the sources of [`DATASETS`]; of each second one prompts are supervised too.
+static BUILDERS: LazyLock<Vec<ExampleBuilder<'static>>> = LazyLock::new(|| {
+    let (recipe, tokenizer) = &*PREPARATION;
+    let builder = |(i, dataset)| ExampleBuilder::new(dataset, tokenizer, i % 2 == 1);
+    recipe.datasets.iter().enumerate().map(builder).collect()
+});
+
 /// Training data in JSON Lines, as examples of every type.
 ///
 /// # Panics
 /// If a line or a token is lost, or an example is longer than allowed.
 pub fn rows(data: &[u8]) {
     const LIMIT: usize = 64;
-    let (recipe, tokenizer) = &*PREPARATION;
+    let vocabulary = PREPARATION.1.vocab_size();
     let (mut number, mut rest) = (0, data);
     for line in Lines::new("rows", data) {
         let line = line.expect("lines of a few kilobytes can be read");
@@ -199,18 +206,15 @@ pub fn rows(data: &[u8]) {
         let text = line.text().is_ok_and(|text| text.is_some());
         let Some(Some(row)) = told(line.row()) else { continue };
         assert!(text, "a row is a line of text");
-        for dataset in &recipe.datasets {
-            for train_on_inputs in [false, true] {
-                let builder = ExampleBuilder::new(dataset, tokenizer, train_on_inputs);
-                let Some(mut example) = told(builder.build(&row)) else { continue };
-                builder.question(&row).expect("what can be learned can be asked");
-                assert!(example.ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()));
-                let length = example.ids.len();
-                let fate = limit_length(ExcessLengthStrategy::Truncate, LIMIT, &mut example, &row.place);
-                assert_eq!(fate.ok(), Some(if length > LIMIT { Fate::Truncated } else { Fate::Kept }));
-                assert_eq!((example.ids.len(), example.supervised.len()), (length.min(LIMIT), length.min(LIMIT)));
-                assert!(example.ends.iter().all(|end| example.supervised[*end]), "ends are supervised");
-            }
+        for builder in &*BUILDERS {
+            let Some(mut example) = told(builder.build(&row)) else { continue };
+            builder.question(&row).expect("what can be learned can be asked");
+            assert!(example.ids.iter().all(|id| (*id as usize) < vocabulary));
+            let length = example.ids.len();
+            let fate = limit_length(ExcessLengthStrategy::Truncate, LIMIT, &mut example, &row.place);
+            assert_eq!(fate.ok(), Some(if length > LIMIT { Fate::Truncated } else { Fate::Kept }));
+            assert_eq!((example.ids.len(), example.supervised.len()), (length.min(LIMIT), length.min(LIMIT)));
+            assert!(example.ends.iter().all(|end| example.supervised[*end]), "ends are supervised");
         }
     }
     assert!(rest.is_empty(), "every line is read");
