@@ -11,6 +11,7 @@ mod devices;
 mod diff;
 mod documents;
 mod exporting;
+mod fuzz_corpus;
 mod golden;
 mod hub;
 mod peft;

@@ -1,6 +1,6 @@
 //! Recipes, overrides and the environment.
 
-use super::{edit, place, refused, run_refused, world};
+use super::{assert_refusal, edit, place, refused, run_refused, world};
 use crate::support::claim_id;
 
 #[test]
@@ -28,6 +28,16 @@ fn names_of_sources_that_lead_elsewhere() {
         run_refused(&world, &[], 1, &["recipe.yaml:8:", "is no name for a source", "hint: a name like a file's"]);
     }
     run_refused(&world(), &["base_model_name=../x"], 1, &["is no name for a source"]);
+}
+
+/// An error repeats what a stranger wrote; a terminal must show it, not obey it.
+#[test]
+fn a_key_that_a_terminal_would_obey() {
+    let world = world();
+    edit(&world, "recipe.yaml", "learning_rate:", "\"a\\e[2J\u{202e}b\":");
+    let outcome = world.tune(&["plan", "recipe.yaml"]);
+    assert_refusal(&outcome, 1, &["unknown key `a\\u{1b}[2J\\u{202e}b`"]);
+    assert!(!outcome.stderr.contains(['\u{1b}', '\u{202e}']), "{:?}", outcome.stderr);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tune_schema::text::printable;
 use tune_train::Observer;
 use tune_train::evaluate::Scores;
 use tune_train::trainer::StepResult;
@@ -42,7 +43,7 @@ impl Printer {
 
     /// A line of the result with a stranger's words in it: they stay one line, and no terminal obeys them.
     pub(crate) fn line(&mut self, text: &str) {
-        self.result(&tune_schema::text::printable(text));
+        self.result(&printable(text));
     }
 
     /// Says whether all results arrived.
@@ -63,15 +64,15 @@ impl Printer {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.println(line),
+            Some(bar) => bar.println(printable_lines(line)),
             None => self.error(line),
         }
     }
 
-    /// A line that even `--quiet` shows.
+    /// Lines that even `--quiet` shows. An error repeats what a stranger wrote: no terminal obeys it.
     #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
-    pub(crate) fn error(&mut self, line: &str) {
-        let _ = writeln!(std::io::stderr(), "{line}");
+    pub(crate) fn error(&mut self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{}", printable_lines(text));
     }
 
     /// Asks at the terminal; anything but a yes is a no.
@@ -81,7 +82,7 @@ impl Printer {
     pub(crate) fn ask(&mut self, question: &str) -> std::io::Result<bool> {
         self.clear();
         let mut terminal = std::io::stderr();
-        write!(terminal, "{question} [y/N] ")?;
+        write!(terminal, "{} [y/N] ", printable_lines(question))?;
         terminal.flush()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
@@ -94,6 +95,11 @@ impl Printer {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A text of several lines of which no terminal obeys anything but their ends.
+fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Seconds as `1:23` or `4:05:06`.

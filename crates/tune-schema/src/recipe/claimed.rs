@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::error::RecipeError;
+use super::file::RecipeFile;
+use super::resolve::resolve;
 use super::{Recipe, yaml};
 
 /// Keys of [`Recipe`] that say how a computation is executed, not what it is.
@@ -58,40 +60,39 @@ pub fn parse_claimed(file: &str, text: &str) -> Result<Value, RecipeError> {
     yaml::parse(text).map(|document| document.value).map_err(|error| RecipeError::from_yaml(file, text, error))
 }
 
-/// A recipe from its claimed part. Places are the sources' names, until the caller says where they are; a step is
-/// computed one row at a time.
+/// A recipe from its claimed part, held to what any recipe is held to. Places are the sources' names, until the caller says
+/// where they are; a step is computed one row at a time.
 ///
 /// # Errors
-/// A value that is not what [`Recipe::claimed`] gives.
+/// A value that is not what [`Recipe::claimed`] gives, or a setting that no recipe may have.
 pub fn from_claimed_in_place(claimed: &Value) -> Result<Recipe, RecipeError> {
     let failed = |problem: String| RecipeError::without_place("resolved.yaml", problem);
     let mut members: Map<String, Value> =
         claimed.as_object().cloned().ok_or_else(|| failed("it is not a recipe".to_owned()))?;
+    // Back to the keys of a recipe as it is written, so that there is one reader of both.
     let rows = members.remove("rows_per_step").ok_or_else(|| failed("`rows_per_step` is missing".to_owned()))?;
-    let seed = members.get("seed").and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok());
-    let seed = seed.ok_or_else(|| failed("`seed` is not decimal text".to_owned()))?;
+    let template = members.remove("chat_template").unwrap_or(Value::Null);
+    if members.get("warmup_steps").is_some_and(|steps| !steps.is_null()) {
+        members.remove("warmup_ratio");
+    }
     let name = members.get("base_model_name").cloned().unwrap_or(Value::Null);
-    let execution = BTreeMap::from([
+    let written = BTreeMap::from([
         ("base_model", name),
-        ("device", json!("auto")),
+        ("chat_template_jinja", template),
         ("eval_samples_shown", json!(0)),
         ("gradient_accumulation_steps", rows),
-        ("gradient_checkpointing", json!(false)),
-        ("keep_quantized", json!(false)),
-        ("logging_steps", json!(1)),
-        ("micro_batch_size", json!(1)),
-        ("micro_batch_size_auto", json!(false)),
         ("output_dir", json!("")),
-        ("seed", json!(seed)),
     ]);
-    members.extend(execution.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    members.extend(written.into_iter().map(|(key, value)| (key.to_owned(), value)));
     for dataset in members.get_mut("datasets").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(dataset) = dataset.as_object_mut() {
             let name = dataset.get("name").cloned().unwrap_or(Value::Null);
             dataset.insert("path".to_owned(), name);
         }
     }
-    let recipe: Recipe = serde_json::from_value(Value::Object(members)).map_err(|error| failed(error.to_string()))?;
+    let written: RecipeFile =
+        serde_json::from_value(Value::Object(members)).map_err(|error| failed(error.to_string()))?;
+    let recipe = resolve(written, &BTreeMap::new(), "").map_err(|invalid| failed(invalid.problem))?;
     if recipe.claimed() == *claimed {
         Ok(recipe)
     } else {
