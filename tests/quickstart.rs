@@ -48,6 +48,32 @@ fn it_learns_and_verifies() {
     let verdict = Outcome::of({ verify }.output().expect("the binary starts"));
     verdict.assert_code(0);
     assert!(verdict.stdout.contains("verified"), "{}", verdict.stdout);
+    llama_cpp_gives_the_same_answers(folder.path());
+}
+
+/// What is exported as GGUF, run by llama.cpp, where `TUNE_TEST_PYTHON` names a Python that has it.
+fn llama_cpp_gives_the_same_answers(folder: &Path) {
+    let Some(python) = std::env::var_os("TUNE_TEST_PYTHON") else {
+        eprintln!("not run: set TUNE_TEST_PYTHON to a Python with tests/published/requirements.txt");
+        return;
+    };
+    let export = tune(folder, &["export", "runs/quickstart", "--to", "exported", "--gguf", "--merged"]);
+    Outcome::of({ export }.output().expect("the binary starts")).assert_code(0);
+    let asked = |model: &[&str]| {
+        let mut script = Command::new(&python);
+        script.current_dir(folder).arg(repository().join("tests/published/llama_answers.py")).args(model);
+        let output = script.args(["--answers", "runs/quickstart/evaluation-after.json", "--limit", "20"]).output();
+        Outcome::of(output.expect("Python starts"))
+    };
+    for model in [
+        &["--model", "exported/base.gguf", "--adapter", "exported/adapter.gguf"][..],
+        &["--model", "exported/merged.gguf"],
+    ] {
+        let outcome = asked(model);
+        assert_eq!(outcome.code, Some(0), "{model:?}: {}{}", outcome.stdout, outcome.stderr);
+    }
+    // The base alone gives other answers, and the script sees it.
+    assert_eq!(asked(&["--model", "exported/base.gguf"]).code, Some(1));
 }
 
 /// The base's files are those of its claim.
