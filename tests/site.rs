@@ -57,7 +57,7 @@ fn a_run_and_a_published_folder_verify_from_where_they_lie() {
     site.order("none", Fault::Page);
     let address = site.address("run/manifest.json").replacen("http", "HTTP", 1);
     verify(&world, &site, &address, &["--yes", "--level", "files"]).assert_code(0);
-    site.put(&world.path("published"));
+    site.order("none", Fault::Status(404, 0));
     let json = verify(&world, &site, &site.address(""), &["-y", "--level", "files", "--json"]);
     let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(json["fetched"]["address"], site.address("").as_str());

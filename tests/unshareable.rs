@@ -128,6 +128,7 @@ fn an_adapter_as_gguf_is_made_again_without_the_rows() {
     owner.tune(&["publish", "run", "--to", "published", "--gguf"]).assert_code(0);
     let stranger = World::new();
     copy_folder(&owner.path("published"), &stranger.path("published"));
+    fs::copy(owner.path("rows.jsonl"), stranger.path("rows.jsonl")).expect("the open rows");
     let again = "adapter.gguf and Modelfile made again from the adapter";
     let verdict = verify(&stranger, &["published", "--level", "data"]);
     assert_stdout(&verdict, 2, &["nothing of it was compared", again]);
