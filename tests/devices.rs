@@ -95,6 +95,8 @@ fn a_run_bound_to_its_device_is_unchecked_elsewhere() {
     inputs.numerics = Numerics::PinnedBf16V1;
     inputs.overrides.insert("numerics".to_owned(), Numerics::PinnedBf16V1.name().into());
     std::fs::write(run.join("inputs.json"), to_canonical_json(&inputs).expect("JSON")).expect("the run");
+    let resolved = world.read("run/resolved.yaml");
+    world.write("run/resolved.yaml", &resolved.replace(Numerics::ExactF32V1.name(), Numerics::PinnedBf16V1.name()));
     let origin = canonical_digest(&inputs).expect("a digest");
     let head = rewrite_chain(&run, |records| records[0].previous = origin);
     reseal(&run, |manifest| {
