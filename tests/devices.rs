@@ -1,7 +1,7 @@
 //! The device that a recipe or an argument names. What computes on a GPU is compared in the crates' own tests.
 
 use serde_json::Value;
-use tune_schema::recipe::Numerics;
+use tune_schema::recipe::{Numerics, parse_claimed};
 use tune_schema::{canonical_digest, to_canonical_json};
 use tune_train::RunFolder;
 
@@ -91,12 +91,14 @@ fn a_run_bound_to_its_device_is_unchecked_elsewhere() {
     let world = World::new();
     world.train("run", &["numerics=exact-f32/1", "max_steps=1", "save_steps=1"]);
     let run = world.path("run");
+    let [exact, pinned] = [Numerics::ExactF32V1, Numerics::PinnedBf16V1].map(Numerics::name);
+    let resolved = world.read("run/resolved.yaml").replace(exact, pinned);
+    world.write("run/resolved.yaml", &resolved);
     let mut inputs = manifest(&RunFolder::new(&run)).claim.inputs;
     inputs.numerics = Numerics::PinnedBf16V1;
-    inputs.overrides.insert("numerics".to_owned(), Numerics::PinnedBf16V1.name().into());
+    inputs.recipe = canonical_digest(&parse_claimed("resolved.yaml", &resolved).expect("YAML")).expect("a digest");
+    inputs.overrides.insert("numerics".to_owned(), pinned.into());
     std::fs::write(run.join("inputs.json"), to_canonical_json(&inputs).expect("JSON")).expect("the run");
-    let resolved = world.read("run/resolved.yaml");
-    world.write("run/resolved.yaml", &resolved.replace(Numerics::ExactF32V1.name(), Numerics::PinnedBf16V1.name()));
     let origin = canonical_digest(&inputs).expect("a digest");
     let head = rewrite_chain(&run, |records| records[0].previous = origin);
     reseal(&run, |manifest| {
