@@ -145,6 +145,31 @@ fn a_claimed_recipe_reads_back() {
     assert!(from_claimed_in_place(&foreign).is_err());
 }
 
+/// A stranger may claim an override that no recipe could have.
+#[test]
+fn a_claimed_recipe_is_held_to_what_any_recipe_is() {
+    let value = recipe(MINIMAL, &["warmup_steps=3"]).claimed();
+    assert!(from_claimed_in_place(&value).is_ok());
+    for (place, wrong) in [
+        ("/lora_r", "0"),
+        ("/lora_r", "4294967295"),
+        ("/rows_per_step", "0"),
+        ("/rows_per_step", "2097152"),
+        ("/save_steps", "0"),
+        ("/sequence_len", "0"),
+        ("/warmup_ratio", "0.5"),
+        ("/val_set_size", "2.5"),
+        ("/datasets", "[]"),
+        ("/datasets/0/weight", "-1.0"),
+        ("/datasets/0/name", "\"../x\""),
+        ("/base_model_name", "\"\""),
+    ] {
+        let mut changed = value.clone();
+        *changed.pointer_mut(place).unwrap() = serde_json::from_str(wrong).unwrap();
+        assert!(from_claimed_in_place(&changed).is_err(), "{place}: {wrong}");
+    }
+}
+
 #[test]
 fn the_schema_lists_every_key_with_its_text() {
     let schema = json_schema();
