@@ -97,7 +97,7 @@ fn a_run_bound_to_its_device_is_unchecked_elsewhere() {
     let mut inputs = manifest(&RunFolder::new(&run)).claim.inputs;
     inputs.numerics = Numerics::PinnedBf16V1;
     inputs.recipe = canonical_digest(&parse_claimed("resolved.yaml", &resolved).expect("YAML")).expect("a digest");
-    inputs.overrides.insert("numerics".to_owned(), pinned.into());
+    inputs.overrides.insert("numerics".to_owned(), format!("\"{pinned}\""));
     std::fs::write(run.join("inputs.json"), to_canonical_json(&inputs).expect("JSON")).expect("the run");
     let origin = canonical_digest(&inputs).expect("a digest");
     let head = rewrite_chain(&run, |records| records[0].previous = origin);

@@ -51,6 +51,7 @@ fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
         .tune(&["export", "run", "--to", "taken", "--gguf"])
         .assert_code(1)
         .assert_stderr(&["is there already", "hint"]);
+    world.tune(&["export", "run", "--to", "run/out", "--gguf"]).assert_code(1).assert_stderr(&["lies in the run"]);
     world.tune(&["export", "run", "--to", "out"]).assert_code(2).assert_stderr(&["--gguf", "--merged"]);
     let recipe = world.read("recipe.yaml").replace("adapter: lora", "adapter: none");
     let lines: Vec<&str> = recipe.lines().filter(|line| !line.starts_with("lora_")).collect();

@@ -10,6 +10,7 @@ use tune_schema::manifest::Manifest;
 
 use crate::support::forgery::reseal;
 use crate::support::{Outcome, World, claim_id, files, repository};
+use crate::tamper_table::forge::change_checkpoint;
 
 /// A finished run in `run`, of which the recipe says everything an audit asks for.
 fn finished() -> World {
@@ -342,6 +343,18 @@ fn attestations_are_listed_and_those_of_other_claims_do_not_count() {
     let replayed = world.tune(&["attest", "list", "other"]);
     assert_eq!(replayed.stdout.matches("does not count: it is about another claim").count(), 2, "{}", replayed.stdout);
 
+    // Nor where a manifest takes the other's name, and a line that is repeated is one statement.
+    let own = world.read("published/run/manifest.json");
+    let mut renamed: Value = serde_json::from_str(&own).expect("JSON");
+    renamed["claim"]["training"]["steps"] = Value::from(5);
+    fs::create_dir(world.path("renamed")).expect("a folder");
+    world.write("renamed/manifest.json", &renamed.to_string());
+    world.write("renamed/attestations.intoto.jsonl", &statements);
+    let refused = world.tune(&["attest", "list", "renamed"]);
+    refused.assert_code(1).assert_stderr(&["the claim id it states is not that of the claim it holds"]);
+    world.write("published/attestations.intoto.jsonl", &statements.repeat(3));
+    assert_eq!(world.tune(&["attest", "list", "published"]).stdout.matches("PASSED").count(), 2);
+
     // A changed statement has another signature.
     let mut envelope: Value = serde_json::from_str(statements.lines().next().expect("a line")).expect("JSON");
     envelope["signatures"][0]["sig"] = Value::from("MEUCIQ==");
@@ -422,6 +435,49 @@ fn forged_weights_behind_a_withheld_checkpoint_are_seen_at_sample() {
         outcome.assert_code(1);
         assert!(outcome.stdout.contains("the last step gives weights with the root"), "{}", outcome.stdout);
     }
+}
+
+/// Whoever leaves checkpoints out cannot choose that the last steps are never computed again.
+#[test]
+fn forged_weights_in_the_last_checkpoint_are_not_verified_without_the_one_before() {
+    let world = finished();
+    change_checkpoint(&world.path("run"), 4, |state| {
+        state.parameters.values_mut().next().expect("a tensor").1[0] += 0.5;
+    });
+    world.tune(&["publish", "run", "--to", "published"]).assert_code(0);
+    let seeds = ["1", "2", "3", "4", "5"];
+    // The first checkpoint is left out: the last steps are computed again, whatever is drawn.
+    fs::remove_dir_all(world.path("published/run/checkpoints/step-000000")).expect("the folder can be changed");
+    for seed in seeds {
+        verify(&world, &["published", "--segments", "1", "--seed", seed]).assert_code(1);
+    }
+    // The one before the last: they cannot be.
+    fs::remove_dir_all(world.path("published/run/checkpoints/step-000002")).expect("the folder can be changed");
+    for seed in seeds {
+        let outcome = verify(&world, &["published", "--segments", "1", "--seed", seed]);
+        outcome.assert_code(2);
+        assert!(outcome.stdout.contains("nothing short of `full` ties the result to the chain"), "{}", outcome.stdout);
+    }
+    verify(&world, &["published", "--level", "full"]).assert_code(1);
+}
+
+/// What is no part of the claim says nothing of it: a copy with another GGUF file is no reason to sign that a claim failed.
+#[test]
+fn a_changed_export_is_a_difference_and_is_not_attested() {
+    let world = finished();
+    world.tune(&["publish", "run", "--to", "published", "--gguf"]).assert_code(0);
+    world.tune(&["key", "new", "verifier.pem"]).assert_code(0);
+    let gguf = world.path("published/gguf/adapter.gguf");
+    let mut bytes = fs::read(&gguf).expect("a file");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    fs::write(&gguf, &bytes).expect("the folder can be changed");
+    let path = world.path("published/gguf/export.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).expect("a record")).expect("JSON");
+    record["files"]["adapter.gguf"] = Value::from(tune_schema::Digest::of(&bytes).to_string());
+    fs::write(&path, tune_schema::to_canonical_json(&record).expect("JSON")).expect("the folder can be changed");
+    let outcome = verify(&world, &["published", "--level", "data", "--attest", "verifier.pem"]);
+    outcome.assert_code(1).assert_stderr(&["nothing was signed"]);
+    assert!(world.tune(&["attest", "list", "published"]).stdout.contains("no statements"));
 }
 
 /// What other tools would load from a published folder, and the claim does not have.

@@ -56,6 +56,10 @@ pub(super) const ROWS: &[Row] = &[
         fs::create_dir(folder.join("run/adapter")).expect("the folder");
         fs::copy(folder.join(WEIGHTS), folder.join("run/adapter").join(WEIGHTS)).map(drop).expect("the folder");
     }),
+    ("a second result under the name that the run's has in its manifest", Seen::At("files"), |_, folder| {
+        fs::create_dir(folder.join("adapter")).expect("the folder");
+        fs::copy(folder.join(WEIGHTS), folder.join("adapter").join(WEIGHTS)).map(drop).expect("the folder");
+    }),
     ("code beside the result", Seen::At("files"), |_, folder| {
         fs::write(folder.join("modeling.py"), "x").expect("the folder");
     }),

@@ -178,11 +178,26 @@ pub(super) const INPUTS: &[Row] = &[
     ("a path of one machine as the address of a source", Seen::At("files"), |_, run| {
         change_source(run, "rows", |source| source.uri = "/proc/version".to_owned());
     }),
-    ("the licence of a source, in lock and claim", Seen::At("data"), |_, run| {
+    ("the licence of a source, in lock and claim", Seen::At("files"), |_, run| {
         change_source(run, "rows", |source| source.licence = Some("CC0-1.0".to_owned()));
     }),
-    ("the class of a source, in lock and claim", Seen::At("data"), |_, run| {
+    ("the class of a source, in lock and claim", Seen::At("files"), |_, run| {
         change_source(run, "rows", |source| source.class = Some(DataClass::Open));
+    }),
+    ("the licence of the base model, in the lock", Seen::At("files"), |_, run| {
+        change_source(run, "base", |source| source.licence = Some("CC0-1.0".to_owned()));
+    }),
+    ("a source in the lock that the run does not have", Seen::At("files"), |_, run| {
+        let text = fs::read_to_string(run.join("datasets.lock")).expect("the lock");
+        let mut lock = Lock::parse("datasets.lock", &text).expect("the lock");
+        let mut more = lock.sources.iter().find(|source| source.name == "rows").expect("the rows").clone();
+        (more.name, more.uri) = ("more".to_owned(), "https://localhost/more".to_owned());
+        lock.sources.push(more);
+        fs::write(run.join("datasets.lock"), lock.to_yaml()).expect("the run");
+        reseal(run, |_| {});
+    }),
+    ("the address of one file for a base model of several", Seen::At("files"), |_, run| {
+        change_source(run, "base", |source| source.uri = "https://localhost/model.safetensors".to_owned());
     }),
     ("the licence of a source, in recipe, lock and claim", Seen::Never, |_, run| {
         state_provenance(run, "licence: CC0-1.0");

@@ -190,13 +190,16 @@ pub fn read_tensors(path: &Path) -> Result<HostTensors, TrainError> {
     Ok(tensors)
 }
 
+/// Largest `state.json` that is read: it holds a few numbers, and a verifier reads strangers' files.
+const STATE_LIMIT: u64 = 1 << 20;
+
 /// Reads a checkpoint and checks its tensors against the root it states.
 ///
 /// # Errors
 /// Missing or damaged files, or tensors that do not have the stated root.
 pub fn read_checkpoint(folder: &Path, weights_file: &str) -> Result<(State, CheckpointState), TrainError> {
     let facts_path = folder.join("state.json");
-    let facts: CheckpointState = serde_json::from_slice(&tune_fs::read(&facts_path)?)
+    let facts: CheckpointState = serde_json::from_slice(&tune_fs::read_limited(&facts_path, STATE_LIMIT)?)
         .map_err(|source| TrainError::Json { path: facts_path, source })?;
     let parameters = read_tensors(&folder.join(weights_file))?;
     let (mut first_moments, mut second_moments) = (HostTensors::new(), HostTensors::new());

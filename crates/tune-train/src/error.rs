@@ -37,6 +37,12 @@ pub enum TrainError {
         /// The place.
         path: PathBuf,
     },
+    /// A place in the run that is exported.
+    #[error("`{path}` lies in the run")]
+    Inside {
+        /// The place.
+        path: PathBuf,
+    },
     /// The chain of a run folder.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -231,6 +237,9 @@ impl TrainError {
                 Some("the same bits come from a device of the model that `environment.json` names".to_owned())
             }
             Self::Taken { .. } => Some("choose another place, or remove what is there".to_owned()),
+            Self::Inside { .. } => {
+                Some("choose a place outside: a run holds nothing that its manifest does not list".to_owned())
+            }
             Self::Export(_) | Self::NothingToExport => None,
             Self::Canonical(_) | Self::TooManySteps | Self::Quickstart(_) | Self::RowCount { .. } => None,
         }

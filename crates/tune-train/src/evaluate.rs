@@ -168,10 +168,14 @@ pub fn write_scores(path: &Path, scores: &Scores) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// Largest file of scores that is read: prompts and answers of every held-out example.
+const SCORES_LIMIT: u64 = 1 << 30;
+
 /// Reads scores.
 ///
 /// # Errors
 /// A missing or damaged file.
 pub fn read_scores(path: &Path) -> Result<Scores, TrainError> {
-    serde_json::from_slice(&tune_fs::read(path)?).map_err(|source| TrainError::Json { path: path.to_owned(), source })
+    serde_json::from_slice(&tune_fs::read_limited(path, SCORES_LIMIT)?)
+        .map_err(|source| TrainError::Json { path: path.to_owned(), source })
 }

@@ -40,7 +40,8 @@ const PROMPT_TOKENS: usize = 256;
 /// Writes the result of a finished run to `to`, which must not be there.
 ///
 /// # Errors
-/// A run without adapter, a result that has no such form, or files that cannot be read or written. Nothing is left behind.
+/// A run without adapter, a result that has no such form, a place in the run, or files that cannot be read or written.
+/// Nothing is left behind.
 pub fn export<B: KernelBackend>(
     job: &Job,
     folder: &RunFolder,
@@ -55,6 +56,9 @@ pub fn export<B: KernelBackend>(
     }
     if tune_fs::exists(to) {
         return Err(TrainError::Taken { path: to.to_owned() });
+    }
+    if tune_fs::real(to).starts_with(tune_fs::real(folder.published().unwrap_or(folder.path()))) {
+        return Err(TrainError::Inside { path: to.to_owned() });
     }
     tune_fs::create_dir_whole(to, |staging| fill::<B>(job, folder, claim_id, staging, options, device, observer))
 }

@@ -4,6 +4,7 @@
 //! [`FILE_NAME`] in the folder that was verified. The envelope does not say whose key it is; the statement holds the public key,
 //! so that anyone can see that it was signed by this key, and compare the key's hint with those of people they know.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -15,13 +16,13 @@ use tune_publish::identifier::date_time;
 use tune_publish::key::{PrivateKey, PublicKey};
 use tune_schema::manifest::Manifest;
 use tune_schema::text::printable;
-use tune_schema::to_canonical_json;
+use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::RunFolder;
 use tune_train::environment::{DeviceFacts, machine, unix_seconds};
 
 use crate::data::AT_HAND;
-use crate::verdict::{Conclusion, Level, Verdict};
-use crate::{VerifyError, folder_of};
+use crate::verdict::{Conclusion, Level, Outcome, Verdict};
+use crate::{VerifyError, export, folder_of};
 
 /// The file of statements, in a run folder or at the top of a published one.
 pub const FILE_NAME: &str = tune_publish::signature::ATTESTATIONS;
@@ -64,7 +65,7 @@ fn summary(
         .map(|level| format!("TUNE_{}", level.name().to_uppercase()))
         .collect();
     let subject = json!([{"name": "claim", "digest": {"sha256": manifest.claim_id.hex()}}]);
-    let manifest_digest = tune_schema::Digest::of(&to_canonical_json(manifest)?).hex();
+    let manifest_digest = Digest::of(&to_canonical_json(manifest)?).hex();
     let predicate = json!({
         "verifier": {"id": format!("{PROJECT}/blob/main/docs/formats/attestations.md#verifier-v1"), "version": {"tune": facts.tune_version}},
         "timeVerified": date_time(unix_seconds()),
@@ -86,20 +87,21 @@ fn summary(
 
 /// Signs a verdict and adds the statement to [`FILE_NAME`]. A verdict that could not be reached gives none, and `false`; nor
 /// does one about a folder that is not whole: a broken copy says nothing of the claim, nor does a missing signature. The same
-/// goes for sources of other bytes than the locked ones, and for a secret that does not open a commitment: they are not the
-/// claim's.
+/// goes for differences in what the claim does not hold: sources of other bytes than the locked ones, a secret that does not
+/// open a commitment, files that were exported from the result.
 ///
 /// # Errors
 /// A target that is no run or has another manifest by now, or a file that cannot be written.
 pub fn attest(target: &Path, verdict: &Verdict, device: &DeviceFacts, key: &PrivateKey) -> Result<bool, VerifyError> {
-    let is_at_hand = verdict.first_difference().is_some_and(|check| check.name == AT_HAND);
-    if verdict.conclusion == Conclusion::CouldNotBeChecked || verdict.reached.is_none() || is_at_hand {
+    let unclaimed = [AT_HAND, export::CHECK];
+    let mut differing = verdict.checks.iter().filter(|check| matches!(check.outcome, Outcome::Differs(_)));
+    let says_nothing = verdict.differs() && differing.all(|check| unclaimed.contains(&check.name.as_str()));
+    if verdict.conclusion == Conclusion::CouldNotBeChecked || verdict.reached.is_none() || says_nothing {
         return Ok(false);
     }
     let folder = folder_of(target)?;
     let manifest = read_manifest(&folder)?;
-    let claim_id = tune_schema::canonical_digest(&manifest.claim).map_err(PublishError::from)?;
-    if verdict.claim_id != Some(claim_id) || manifest.claim_id != claim_id {
+    if verdict.claim_id != Some(claim_of(&manifest)?) || verdict.claim_id != Some(manifest.claim_id) {
         return Err(VerifyError::ChangedMeanwhile(folder.path().to_owned()));
     }
     let payload = to_canonical_json(&summary(&manifest, verdict, device, key)?).map_err(PublishError::from)?;
@@ -112,15 +114,26 @@ pub fn attest(target: &Path, verdict: &Verdict, device: &DeviceFacts, key: &Priv
     Ok(true)
 }
 
-/// Every statement in the folder, in order.
+/// Every statement in the folder, in order, each once.
 ///
 /// # Errors
-/// A target that is no run, or a file that cannot be read.
+/// A target that is no run or states the id of another claim than it holds, or a file that cannot be read.
 pub fn list(target: &Path) -> Result<Vec<Attestation>, VerifyError> {
     let folder = folder_of(target)?;
     let manifest = read_manifest(&folder)?;
+    if manifest.claim_id != claim_of(&manifest)? {
+        let problem = "the claim id it states is not that of the claim it holds".to_owned();
+        return Err(VerifyError::Manifest { path: folder.manifest(), problem });
+    }
     let bytes = read_lines(&place(&folder))?;
-    Ok(bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| read(line, &manifest)).collect())
+    let mut seen = BTreeSet::new();
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && seen.insert(*line));
+    Ok(lines.map(|line| read(line, &manifest)).collect())
+}
+
+/// The id of the claim that a manifest holds.
+fn claim_of(manifest: &Manifest) -> Result<Digest, VerifyError> {
+    Ok(canonical_digest(&manifest.claim).map_err(PublishError::from)?)
 }
 
 fn place(folder: &RunFolder) -> std::path::PathBuf {

@@ -22,7 +22,7 @@ use crate::files::TEXT_LIMIT;
 use crate::verdict::{Level, Outcome, Verdict};
 
 /// What the checks are called.
-const CHECK: &str = PUBLISHED_EXPORT;
+pub(crate) const CHECK: &str = PUBLISHED_EXPORT;
 
 /// Whether a path in a published folder is that of a file which is checked here.
 pub(crate) fn is_export(path: &str) -> bool {

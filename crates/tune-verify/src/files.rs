@@ -80,7 +80,8 @@ pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyEr
 }
 
 /// The files of the folder under the names that a manifest gives them. Of a published folder's top these are what other tools
-/// would load as a result; a signature covers the others.
+/// would load as a result; a signature covers the others. What a manifest has no name for begins with `./` there, so that it
+/// is not taken for a file of the run that happens to be called the same.
 pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, tune_fs::FsError> {
     let Some(published) = folder.published() else {
         let mut found = tune_fs::list_files_recursive(folder.path())?;
@@ -88,15 +89,16 @@ pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, tune_fs::FsError> 
         found.retain(|path| path != attest::FILE_NAME);
         return Ok(found);
     };
+    let beside = |path: &str| format!("./{path}");
     let name = |path: String| {
         if let Some(inner) = path.strip_prefix(PUBLISHED_RUN).and_then(|rest| rest.strip_prefix('/')) {
             // The result is at the top, once: a second one would be somebody else's.
             let second = layout::RESULT_FILES.iter().any(|(folder, _)| inner.starts_with(&format!("{folder}/")));
-            return Some(if second { path } else { inner.to_owned() });
+            return Some(if second { beside(&path) } else { inner.to_owned() });
         }
         match layout::RESULT_FILES.iter().find(|(_, names)| names.contains(&path.as_str())) {
             Some((folder, _)) => Some(format!("{folder}/{path}")),
-            None => is_loadable(&path).then_some(path),
+            None => is_loadable(&path).then(|| beside(&path)),
         }
     };
     Ok(tune_fs::list_files_recursive(published)?.into_iter().filter_map(name).collect())
@@ -262,6 +264,9 @@ fn check_contents(
         return None;
     }
     let (recipe, lock, chain) = (recipe.ok()?, lock.ok()?, chain.ok()?);
+    if !need("datasets.lock", check_terms(&lock, &recipe)) {
+        return None;
+    }
     let steps = chain.len().saturating_sub(1) as u64;
     let recipe_text = text(&folder.recipe()).ok()?;
     let evaluation = check_evaluation(folder, &manifest);
@@ -318,15 +323,32 @@ fn read_lock(bytes: &[u8], claim: &tune_schema::manifest::Claim) -> Result<Lock,
             return Err(format!("the source `{}` is not what the claim says", source.name));
         }
     }
+    let base_name = &claim.inputs.base_model.name;
+    let used = |name: &String| name == base_name || claim.inputs.sources.iter().any(|source| source.name == *name);
+    if let Some(source) = lock.sources.iter().find(|source| !used(&source.name)) {
+        return Err(format!("the run has no source `{}`", printable(&source.name)));
+    }
     if let Some(source) = lock.sources.iter().find(|source| !is_claimed(source)) {
         let (name, uri) = (printable(&source.name), printable(&source.uri));
         return Err(format!("the address of the source `{name}`, `{uri}`, is none that a run's lock has"));
     }
-    let base = lock.sources.iter().find(|source| source.name == claim.inputs.base_model.name);
+    let base = lock.sources.iter().find(|source| source.name == *base_name);
     if base.is_none_or(|base| base.files != claim.inputs.base_model.files) {
         return Err("the base model's files are not what the claim says".to_owned());
     }
     Ok(lock)
+}
+
+/// That class and licence of each source are what the recipe says.
+fn check_terms(lock: &Lock, recipe: &Recipe) -> Result<(), String> {
+    let differs = |source: &&LockedSource| {
+        let stated = recipe.provenance.get(&source.name).cloned().unwrap_or_default();
+        (source.class, &source.licence) != (stated.class, &stated.licence)
+    };
+    match lock.sources.iter().find(differs) {
+        None => Ok(()),
+        Some(source) => Err(format!("class or licence of `{}` is not what the recipe says", printable(&source.name))),
+    }
 }
 
 /// Whether a source stands in a lock as in a claim: with an address that others can go to, or by its name alone.
@@ -334,7 +356,8 @@ fn is_claimed(source: &LockedSource) -> bool {
     let uri = SourceUri::parse(&source.uri);
     match uri {
         Ok(SourceUri::Local(_)) => source.uri.starts_with("file:") && source.claimed() == *source,
-        Ok(_) => true,
+        // An address has one file.
+        Ok(_) => source.files.len() == 1,
         Err(_) => false,
     }
 }
