@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use tune_schema::chain::F32Bits;
+use tune_schema::lock::Lock;
 use tune_schema::recipe::DataClass;
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::RunFolder;
