@@ -484,9 +484,14 @@ fn a_changed_export_is_a_difference_and_is_not_attested() {
 #[test]
 fn a_second_result_or_a_loadable_file_is_seen() {
     let world = published();
-    for name in
-        ["run/adapter/adapter_model.safetensors", "chat_template.jinja", "generation_config.json", "x/modeling.py"]
-    {
+    for name in [
+        "run/adapter/adapter_model.safetensors",
+        "chat_template.jinja",
+        "generation_config.json",
+        "x/modeling.py",
+        "w.pickle",
+        "x/settings.yaml",
+    ] {
         let path = world.path("published").join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(&path, "x").expect("the folder can be changed");
@@ -496,6 +501,7 @@ fn a_second_result_or_a_loadable_file_is_seen() {
         fs::remove_file(&path).expect("it is there");
     }
     world.write("published/LICENSE", "terms");
+    world.write("published/LICENSE.txt", "terms");
     world.tune(&["verify", "published", "--level", "files"]).assert_code(0);
 }
 

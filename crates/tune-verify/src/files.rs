@@ -106,25 +106,37 @@ pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, tune_fs::FsError> 
 
 /// Whether a file beside the result is of a kind that other tools load from such a folder: weights, code, settings, templates.
 fn is_loadable(path: &str) -> bool {
-    const KINDS: [&str; 15] = [
+    const KINDS: [&str; 25] = [
         "bin",
         "ckpt",
         "gguf",
         "h5",
+        "ipynb",
         "jinja",
+        "joblib",
         "json",
         "model",
         "msgpack",
+        "npy",
+        "npz",
         "onnx",
+        "pickle",
         "pkl",
         "pt",
         "pth",
         "py",
+        "pyc",
         "safetensors",
+        "sh",
+        "so",
         "txt",
+        "yaml",
+        "yml",
     ];
+    const TERMS: [&str; 3] = ["LICENCE.txt", "LICENSE.txt", "NOTICE.txt"];
     let kind = path.rsplit_once('.').map(|(_, kind)| kind.to_ascii_lowercase());
     kind.is_some_and(|kind| KINDS.contains(&kind.as_str()))
+        && !TERMS.contains(&path)
         && !tune_publish::documents::is_document(path)
         && !export::is_export(path)
 }
