@@ -58,7 +58,7 @@ fn json(value: &Value) -> Vec<u8> {
 /// Whether a path in a published folder is that of a document that is made here.
 #[must_use]
 pub fn is_document(path: &str) -> bool {
-    let named = [provenance::FILE_NAME, cyclonedx::FILE_NAME, spdx::FILE_NAME];
+    let named = [provenance::FILE_NAME, cyclonedx::FILE_NAME, spdx::FILE_NAME, mof::FILE_NAME];
     named.contains(&path)
         || path.strip_prefix("croissant/").is_some_and(|name| !name.contains('/') && name.ends_with(".json"))
 }
