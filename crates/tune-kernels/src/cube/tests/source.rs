@@ -404,7 +404,7 @@ fn nvrtc_compiles_every_kernel_and_finds_nothing_to_contract() {
         assert!(headers.is_empty(), "TUNE_TEST_NVRTC asks for NVRTC; the library was not found");
         #[allow(clippy::print_stderr, reason = "a test that compares nothing says so")]
         {
-            eprintln!("NOT COMPARED: no NVRTC; the Python packages nvidia-cuda-nvrtc and nvidia-cuda-runtime bring it");
+            eprintln!("NOT COMPARED: no NVRTC; the Python packages nvidia-cuda-nvrtc, -runtime and -crt bring it");
         }
         return;
     }
