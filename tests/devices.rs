@@ -1,12 +1,10 @@
 //! The device that a recipe or an argument names. What computes on a GPU is compared in the crates' own tests.
 
 use serde_json::Value;
-use tune_schema::recipe::{Numerics, parse_claimed};
-use tune_schema::{canonical_digest, to_canonical_json};
-use tune_train::RunFolder;
+use tune_schema::recipe::Numerics;
 
 use crate::support::World;
-use crate::support::forgery::{manifest, reseal, rewrite_chain};
+use crate::tamper_table::forge::{change_inputs, change_setting};
 
 /// What `tune doctor` says of the devices whose names begin so.
 fn devices(world: &World, kind: &str) -> Vec<Value> {
@@ -90,20 +88,10 @@ fn a_profile_that_needs_a_gpu_is_refused_without_one() {
 fn a_run_bound_to_its_device_is_unchecked_elsewhere() {
     let world = World::new();
     world.train("run", &["numerics=exact-f32/1", "max_steps=1", "save_steps=1"]);
-    let run = world.path("run");
-    let [exact, pinned] = [Numerics::ExactF32V1, Numerics::PinnedBf16V1].map(Numerics::name);
-    let resolved = world.read("run/resolved.yaml").replace(exact, pinned);
-    world.write("run/resolved.yaml", &resolved);
-    let mut inputs = manifest(&RunFolder::new(&run)).claim.inputs;
-    inputs.numerics = Numerics::PinnedBf16V1;
-    inputs.recipe = canonical_digest(&parse_claimed("resolved.yaml", &resolved).expect("YAML")).expect("a digest");
-    inputs.overrides.insert("numerics".to_owned(), format!("\"{pinned}\""));
-    std::fs::write(run.join("inputs.json"), to_canonical_json(&inputs).expect("JSON")).expect("the run");
-    let origin = canonical_digest(&inputs).expect("a digest");
-    let head = rewrite_chain(&run, |records| records[0].previous = origin);
-    reseal(&run, |manifest| {
-        manifest.claim.inputs = inputs;
-        manifest.claim.chain_head = head;
+    change_setting(&world.path("run"), ("exact-f32/1", "pinned-bf16/1"), None);
+    change_inputs(&world.path("run"), |inputs| {
+        inputs.numerics = Numerics::PinnedBf16V1;
+        inputs.overrides.insert("numerics".to_owned(), "\"pinned-bf16/1\"".to_owned());
     });
     for level in ["files", "data"] {
         world.tune(&["verify", "run", "--level", level, "--device", "cpu"]).assert_code(0);

@@ -11,6 +11,7 @@ use tune_schema::manifest::Manifest;
 use crate::support::forgery::reseal;
 use crate::support::{Outcome, World, claim_id, files, repository};
 use crate::tamper_table::forge::change_checkpoint;
+use crate::tamper_table::published::change_record;
 
 /// A finished run in `run`, of which the recipe says everything an audit asks for.
 fn finished() -> World {
@@ -174,6 +175,13 @@ fn the_same_run_gives_the_same_bytes_whatever_the_folder_is_called() {
     assert!(!world.path("third").exists());
 }
 
+/// What the hub's client leaves in the folder that it downloads to.
+fn note_of_the_hub(world: &World) {
+    let folder = world.path("published/.cache/huggingface/download");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("README.md.metadata"), "a commit").expect("the folder can be written");
+}
+
 /// One bit of every file. What the manifest covers is found at level `files`; the documents, which it does not cover, by the
 /// publisher's signature.
 #[test]
@@ -192,6 +200,9 @@ fn a_flipped_bit_in_any_published_file_is_found() {
         assert_eq!(unsigned.code, Some(i32::from(of_run)), "{name}:\n{}", unsigned.stdout);
         fs::write(folder.join(&name), bytes).expect("the folder can be written");
     }
+    note_of_the_hub(&world);
+    let downloaded = world.tune(&["verify", "published", "--level", "files", "--signed-by", "key.pem.pub"]);
+    assert_eq!(downloaded.code, Some(0), "{}", downloaded.stdout);
     world.write("published/more.txt", "more");
     world.tune(&["verify", "published", "--level", "files", "--signed-by", "key.pem.pub"]).assert_code(1);
 }
@@ -238,6 +249,27 @@ fn withheld_checkpoints_are_named_and_the_levels_that_remain_work() {
     // In a run folder nothing may be missing.
     fs::remove_dir_all(world.path("run/checkpoints/step-000002")).expect("the run can be changed");
     world.tune(&["verify", "run", "--level", "files"]).assert_code(2);
+}
+
+/// A statement is read by people who did not see the verdict.
+#[test]
+fn a_statement_says_what_was_withheld() {
+    let world = World::new();
+    world.train("run", &["save_steps=1"]);
+    world.tune(&["publish", "run", "--to", "published"]).assert_code(0);
+    world.tune(&["key", "new", "key.pem"]).assert_code(0);
+    let sample = ["published", "--segments", "1", "--attest", "key.pem"];
+    let whole = verify(&world, &sample);
+    assert!(whole.assert_code(0).stdout.ends_with("verified at level `sample`\n"), "{}", whole.stdout);
+    fs::remove_dir_all(world.path("published/run/checkpoints/step-000001")).expect("the folder can be changed");
+    let outcome = verify(&world, &sample);
+    for words in ["steps 2–2 begin at checkpoints that are not here", "`sample`; withheld: checkpoints, segments\n"] {
+        assert!(outcome.assert_code(0).stdout.contains(words), "{words}: {}", outcome.stdout);
+    }
+    let listed = world.tune(&["attest", "list", "published"]).stdout;
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(lines[0].starts_with("PASSED at level `sample`, "), "{listed}");
+    assert!(lines[1].starts_with("PASSED at level `sample` (withheld: checkpoints, segments), "), "{listed}");
 }
 
 #[test]
@@ -471,10 +503,7 @@ fn a_changed_export_is_a_difference_and_is_not_attested() {
     let mut bytes = fs::read(&gguf).expect("a file");
     *bytes.last_mut().expect("a byte") ^= 1;
     fs::write(&gguf, &bytes).expect("the folder can be changed");
-    let path = world.path("published/gguf/export.json");
-    let mut record: Value = serde_json::from_slice(&fs::read(&path).expect("a record")).expect("JSON");
-    record["files"]["adapter.gguf"] = Value::from(tune_schema::Digest::of(&bytes).to_string());
-    fs::write(&path, tune_schema::to_canonical_json(&record).expect("JSON")).expect("the folder can be changed");
+    change_record(&world.path("published"), |_| {});
     let outcome = verify(&world, &["published", "--level", "data", "--attest", "verifier.pem"]);
     outcome.assert_code(1).assert_stderr(&["nothing was signed"]);
     assert!(world.tune(&["attest", "list", "published"]).stdout.contains("no statements"));
@@ -564,7 +593,9 @@ fn the_tools_of_each_format_accept_the_published_folder() {
         assert!(said.contains(&format!("FAILED  {check}")) && said.contains("FAILED  signature"), "{file}: {said}");
         fs::write(&path, text).expect("the folder can be written");
     }
-    assert_eq!(validate(&world).0, Some(0));
+    note_of_the_hub(&world);
+    let (code, said) = validate(&world);
+    assert_eq!(code, Some(0), "{said}");
 }
 
 /// Statements of the published folder name files that are there, by their digests.

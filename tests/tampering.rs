@@ -323,10 +323,12 @@ fn pipes_and_links_are_not_opened() {
         fs::remove_file(&path).expect("the run can be changed");
         let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo starts");
         assert!(made.success());
-        assert_eq!(world.tune(&["verify", "run"]).code, Some(1), "a pipe as {name}");
+        assert_eq!(world.tune(&["verify", "run"]).code, Some(2), "a pipe as {name}");
         fs::remove_file(&path).expect("the run can be changed");
         std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
-        assert_eq!(world.tune(&["verify", "run"]).code, Some(1), "a link as {name}");
+        let linked = world.tune(&["verify", "run"]);
+        assert_eq!(linked.code, Some(2), "a link as {name}");
+        assert!(linked.stdout.contains("is a symbolic link") && linked.stdout.contains("cp -rL"), "{}", linked.stdout);
     }
 }
 

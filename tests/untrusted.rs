@@ -12,6 +12,7 @@ use tune_train::RunFolder;
 use crate::support::forgery::reseal_folder;
 use crate::support::site::Site;
 use crate::support::{Outcome, World, copy_folder};
+use crate::tamper_table::forge::change_setting;
 
 /// What a command said, which must end by itself.
 #[track_caller]
@@ -60,6 +61,18 @@ fn a_run_is_verified_in_place_by_its_own_word() {
         place(&folder, name.trim_end_matches(".jsonl"), path.to_str().expect("UTF-8"));
     }
     world.tune(&["verify", "published", "--level", "data"]).assert_code(0);
+}
+
+/// A stranger's recipe asks for epochs that nobody trained: planning stops at the rows that the claim has.
+#[test]
+fn no_more_rows_are_planned_than_the_claim_has() {
+    let world = World::new();
+    world.train("run", &[]);
+    let run = world.path("run");
+    change_setting(&run, ("max_steps: 4", "max_steps: 4000000"), Some(("max_steps: 4", "max_steps: 4000000")));
+    let outcome = world.tune(&["verify", "run", "--level", "data"]);
+    assert!(outcome.stdout.contains("more than the 32 training rows that the claim has"), "{}", outcome.stdout);
+    outcome.assert_code(1);
 }
 
 #[test]

@@ -220,7 +220,6 @@ pub fn rows(data: &[u8]) {
     assert!(rest.is_empty(), "every line is read");
 }
 
-// HEAVY
 /// A manifest in a folder of its own: as it stands, and with its digests put right.
 ///
 /// # Panics
@@ -309,16 +308,7 @@ pub fn gguf(data: &[u8]) {
     let stored = in_memory(data);
     let files = BTreeMap::from([("model.gguf".to_owned(), stored.path().to_owned())]);
     let Some(model) = told(BaseModel::open(&files)) else { return };
-    let parts = &model.tokenizer;
-    let tokenizer = Tokenizer::new(
-        &parts.tokenizer_json,
-        parts.tokenizer_config.as_deref(),
-        parts.bos.as_deref(),
-        parts.eos.as_deref(),
-        parts.add_bos,
-        parts.chat_template.as_deref(),
-    );
-    if let Some(tokenizer) = told(tokenizer) {
+    if let Some(tokenizer) = told(tune_train::job::tokenizer(&model)) {
         let _ = tokenizer.template();
         let ids = tokenizer.ids("It's 12 o'clock.\n").unwrap_or_default();
         assert!(ids.iter().all(|id| (*id as usize) < model.config.vocab_size));

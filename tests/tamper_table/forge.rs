@@ -19,7 +19,7 @@ use crate::support::forgery::{manifest, reseal, rewrite_chain};
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// The claim's inputs changed, and what hangs on them.
-pub(super) fn change_inputs(run: &Path, change: impl FnOnce(&mut ClaimInputs)) {
+pub(crate) fn change_inputs(run: &Path, change: impl FnOnce(&mut ClaimInputs)) {
     let mut inputs = manifest(&RunFolder::new(run)).claim.inputs;
     change(&mut inputs);
     fs::write(run.join("inputs.json"), to_canonical_json(&inputs).expect("JSON")).expect("the run");
@@ -31,14 +31,22 @@ pub(super) fn change_inputs(run: &Path, change: impl FnOnce(&mut ClaimInputs)) {
     });
 }
 
+/// The lock changed, and nothing else.
+pub(super) fn change_lock<T>(run: &Path, change: impl FnOnce(&mut Lock) -> T) -> T {
+    let path = run.join("datasets.lock");
+    let mut lock = Lock::parse("datasets.lock", &fs::read_to_string(&path).expect("the lock")).expect("the lock");
+    let given = change(&mut lock);
+    fs::write(&path, lock.to_yaml()).expect("the run");
+    given
+}
+
 /// A source changed in the lock, and wherever the claim names it.
 pub(crate) fn change_source(run: &Path, name: &str, change: impl Fn(&mut LockedSource)) {
-    let text = fs::read_to_string(run.join("datasets.lock")).expect("the lock");
-    let mut lock = Lock::parse("datasets.lock", &text).expect("the lock");
-    let source = lock.sources.iter_mut().find(|source| source.name == name).expect("the source");
-    change(source);
-    let files = source.files.clone();
-    fs::write(run.join("datasets.lock"), lock.to_yaml()).expect("the run");
+    let files = change_lock(run, |lock| {
+        let source = lock.sources.iter_mut().find(|source| source.name == name).expect("the source");
+        change(source);
+        source.files.clone()
+    });
     change_inputs(run, |inputs| {
         inputs.sources.iter_mut().filter(|source| source.name == name).for_each(&change);
         if inputs.base_model.name == name {
@@ -48,7 +56,7 @@ pub(crate) fn change_source(run: &Path, name: &str, change: impl Fn(&mut LockedS
 }
 
 /// A setting changed in the recipe as it was resolved and, where it is given as written too, there.
-pub(super) fn change_setting(run: &Path, resolved: (&str, &str), written: Option<(&str, &str)>) {
+pub(crate) fn change_setting(run: &Path, resolved: (&str, &str), written: Option<(&str, &str)>) {
     let edit = |name: &str, (from, to): (&str, &str)| {
         let text = fs::read_to_string(run.join(name)).expect("text");
         assert!(text.contains(from), "{name} has no {from}");

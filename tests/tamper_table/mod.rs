@@ -2,7 +2,7 @@
 //! table, which is compared.
 
 pub(crate) mod forge;
-mod published;
+pub(crate) mod published;
 mod run;
 
 use std::collections::BTreeMap;

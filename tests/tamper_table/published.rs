@@ -17,7 +17,7 @@ use super::{Row, Seen};
 use crate::support::forgery::reseal_folder;
 
 /// The record of the export changed, with the digests of its files made anew.
-fn change_record(folder: &Path, change: impl FnOnce(&mut ExportRecord)) {
+pub(crate) fn change_record(folder: &Path, change: impl FnOnce(&mut ExportRecord)) {
     let path = folder.join("gguf/export.json");
     let mut record: ExportRecord = serde_json::from_slice(&fs::read(&path).expect("the record")).expect("the record");
     change(&mut record);

@@ -4,15 +4,14 @@ use std::fs;
 
 use serde_json::Value;
 use tune_schema::chain::F32Bits;
-use tune_schema::lock::Lock;
 use tune_schema::recipe::DataClass;
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::RunFolder;
 
 use super::forge::{
-    WEIGHTS, add_tokens, better_loss, change_checkpoint, change_inputs, change_metrics, change_scores, change_setting,
-    change_source, change_state_file, change_step, drop_steps, merge_steps, nudge, open_answers, replace,
-    rewrite_result, shift_stream, state_provenance, swap_steps,
+    WEIGHTS, add_tokens, better_loss, change_checkpoint, change_inputs, change_lock, change_metrics, change_scores,
+    change_setting, change_source, change_state_file, change_step, drop_steps, merge_steps, nudge, open_answers,
+    replace, rewrite_result, shift_stream, state_provenance, swap_steps,
 };
 use super::{Row, Seen};
 use crate::support::forgery::{manifest, reseal, rewrite_chain, seal};
@@ -189,12 +188,11 @@ pub(super) const INPUTS: &[Row] = &[
         change_source(run, "base", |source| source.licence = Some("CC0-1.0".to_owned()));
     }),
     ("a source in the lock that the run does not have", Seen::At("files"), |_, run| {
-        let text = fs::read_to_string(run.join("datasets.lock")).expect("the lock");
-        let mut lock = Lock::parse("datasets.lock", &text).expect("the lock");
-        let mut more = lock.sources.iter().find(|source| source.name == "rows").expect("the rows").clone();
-        (more.name, more.uri) = ("more".to_owned(), "https://localhost/more".to_owned());
-        lock.sources.push(more);
-        fs::write(run.join("datasets.lock"), lock.to_yaml()).expect("the run");
+        change_lock(run, |lock| {
+            let mut more = lock.sources.iter().find(|source| source.name == "rows").expect("the rows").clone();
+            (more.name, more.uri) = ("more".to_owned(), "https://localhost/more".to_owned());
+            lock.sources.push(more);
+        });
         reseal(run, |_| {});
     }),
     ("the address of one file for a base model of several", Seen::At("files"), |_, run| {

@@ -130,6 +130,9 @@ pub enum DataError {
     /// So many steps over so little data that nobody means it.
     #[error("`max_steps` comes to more than {0} epochs of this data")]
     TooManyEpochs(usize),
+    /// More rows than there may be.
+    #[error("the data give more than the {0} training rows that the claim has")]
+    TooManyRows(u64),
     /// More examples than numbers of 32 bits can name.
     #[error("{0} examples are taken in an epoch: at most 2^32 - 1 can be")]
     TooManyExamples(u64),
@@ -322,6 +325,7 @@ impl DataError {
             Self::NothingLeft { dropped: 0, .. } => "lower `val_set_size`",
             Self::NothingLeft { .. } => "lower `val_set_size` or raise `sequence_len`",
             Self::TooManyEpochs(_) => "lower `max_steps`",
+            Self::TooManyRows(_) => return None,
             Self::TooManyExamples(_) => "lower `weight`, or train on a part of the data",
             Self::NothingTaken => "raise `weight`",
         };

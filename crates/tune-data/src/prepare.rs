@@ -49,7 +49,7 @@ struct Sources<'a> {
 }
 
 /// Prepares the data of a recipe: `sources` are its data sets with the files of each; with a `key` the stream's digests are
-/// salted.
+/// salted. More than `most_rows` rows to train on are an error.
 ///
 /// Memory holds a bit for each line and some bytes for each example, and of texts and tokens a bounded part.
 ///
@@ -61,6 +61,7 @@ pub fn prepare(
     tokenizer: &Tokenizer,
     vocabulary: usize,
     key: Option<StreamKey>,
+    most_rows: Option<u64>,
 ) -> Result<Prepared, DataError> {
     let sources = Sources { list: &sources, recipe, tokenizer };
     let mut audit = Audit::new(tokenizer, vocabulary);
@@ -83,7 +84,7 @@ pub fn prepare(
     let shares = sources.list.iter().enumerate().map(share).collect();
     drop((origins, held_out));
     let train_examples = (store.len() - eval_rows.len()) as u64;
-    let train = Stream::new(recipe, store, shares)?;
+    let train = Stream::new(recipe, store, shares, most_rows)?;
     let head = StreamHead::new(key);
     let facts = facts(&head, &train, &eval_rows, train_examples, &report)?;
     Ok(Prepared { train, eval_rows, eval_examples, report, facts, head })

@@ -75,8 +75,13 @@ impl Stream {
     /// of the last one the fraction, rounded up to a row.
     ///
     /// # Errors
-    /// Shares of which none comes to an example, or all to more than 2^32.
-    pub fn new(recipe: &Recipe, examples: Arc<TokenStore>, shares: Vec<Share>) -> Result<Self, DataError> {
+    /// Shares of which none comes to an example, or all to more than 2^32; more rows than `most`.
+    pub fn new(
+        recipe: &Recipe,
+        examples: Arc<TokenStore>,
+        shares: Vec<Share>,
+        most: Option<u64>,
+    ) -> Result<Self, DataError> {
         let mut all = 0_u64;
         let mut taken = Vec::new();
         for share in &shares {
@@ -115,6 +120,9 @@ impl Stream {
             };
             stream.len += taken;
             stream.starts.push(stream.len);
+            if let Some(most) = most.filter(|most| stream.len > *most) {
+                return Err(DataError::TooManyRows(most));
+            }
             if done {
                 break;
             }
@@ -228,7 +236,7 @@ mod tests {
             store.push(&vec![i; length], &vec![true; length]).unwrap();
         }
         let share = Share::new(0..examples, (0..examples).filter(|i| i % 10 == 3), 1.0);
-        Stream::new(&recipe(settings), Arc::new(store), vec![share]).unwrap()
+        Stream::new(&recipe(settings), Arc::new(store), vec![share], None).unwrap()
     }
 
     #[test]

@@ -52,6 +52,12 @@ pub enum FsError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A symbolic link where files are listed.
+    #[error("`{path}` is a symbolic link")]
+    Link {
+        /// The place.
+        path: PathBuf,
+    },
     /// Something that does not belong where it is.
     #[error("`{path}` is {what}")]
     Unexpected {
@@ -83,6 +89,11 @@ impl FsError {
             }
             Self::InUse { .. } => {
                 return Some("wait for it to end, or choose another folder with `output_dir=…`".to_owned());
+            }
+            Self::Link { .. } => {
+                let hint =
+                    "a folder of links, as the hub's cache has them, becomes one of files by `cp -rL FOLDER COPY`";
+                return Some(hint.to_owned());
             }
             _ => return None,
         };

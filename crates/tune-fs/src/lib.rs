@@ -154,7 +154,7 @@ pub fn list_files_recursive(folder: &Path) -> Result<Vec<String>, FsError> {
                 .map_err(|_| FsError::Unexpected { path: path.clone(), what: "a name that is not UTF-8" })?;
             let kind = entry.file_type().context("look at", &path)?;
             if kind.is_symlink() {
-                return Err(FsError::Unexpected { path, what: "a symbolic link" });
+                return Err(FsError::Link { path });
             }
             let relative = format!("{prefix}{name}");
             if kind.is_dir() {
@@ -231,6 +231,12 @@ pub fn real(path: &Path) -> PathBuf {
         Some((above, found)) => found.join(absolute.strip_prefix(above).unwrap_or(Path::new(""))),
         None => absolute,
     }
+}
+
+/// Whether a path is `folder` or lies in it, whatever links lead there.
+#[must_use]
+pub fn is_inside(path: &Path, folder: &Path) -> bool {
+    real(path).starts_with(real(folder))
 }
 
 /// `a/../b` as `b`, without asking the file system.

@@ -97,7 +97,7 @@ pub fn publish(facts: &Facts, to: &Path, options: &PublishOptions) -> Result<usi
     if tune_fs::exists(to) {
         return Err(PublishError::Exists(to.to_owned()));
     }
-    if tune_fs::real(to).starts_with(tune_fs::real(&facts.folder)) {
+    if tune_fs::is_inside(to, &facts.folder) {
         return Err(PublishError::Inside(to.to_owned()));
     }
     tune_fs::create_dir_whole(to, |staging| fill(facts, staging, to, options))

@@ -16,9 +16,9 @@ pub const FILE_NAME: &str = "model.sig";
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";
 
-/// What `model-signing` leaves out at the top of a folder, beside the signature itself; and the statements of verifiers, which
-/// come later and are signed each by itself.
-const IGNORED: [&str; 5] = [".git", ".gitattributes", ".github", ".gitignore", ATTESTATIONS];
+/// What `model-signing` leaves out at the top of a folder, beside the signature itself; what the hub's client notes in a folder
+/// that it downloads to; and the statements of verifiers, which come later and are signed each by itself.
+const IGNORED: [&str; 6] = [".cache/huggingface", ".git", ".gitattributes", ".github", ".gitignore", ATTESTATIONS];
 
 /// The file with the statements of verifiers.
 pub const ATTESTATIONS: &str = "attestations.intoto.jsonl";
@@ -53,8 +53,9 @@ struct KeyHint {
 fn resources(folder: &Path) -> Result<Vec<(String, Digest)>, PublishError> {
     let mut found = Vec::new();
     for name in tune_fs::list_files_recursive(folder)? {
-        let top = name.split('/').next().unwrap_or_default();
-        if name != FILE_NAME && !IGNORED.contains(&top) {
+        let is =
+            |ignored: &&str| name.strip_prefix(ignored).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if name != FILE_NAME && !IGNORED.iter().any(is) {
             let (digest, _) = tune_fs::digest_file(&folder.join(&name))?;
             found.push((name, digest));
         }

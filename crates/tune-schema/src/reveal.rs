@@ -12,7 +12,7 @@ use crate::{CanonicalError, Digest, to_canonical_json};
 pub const REVEAL_SCHEMA: &str = "tune-reveal/1";
 
 /// Largest file of revealed rows that is read, in bytes.
-pub const REVEAL_LIMIT: u64 = 256 << 20;
+pub const REVEAL_LIMIT: u64 = 64 << 20;
 
 /// The file. Its bytes are its canonical JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

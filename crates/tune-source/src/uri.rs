@@ -99,13 +99,12 @@ impl SourceUri {
     }
 }
 
-/// The scheme of an address in lower case, in which it means the same (RFC 3986, section 3.1), and the address with it; none
-/// where the text has no `://`.
-pub(crate) fn with_scheme(text: &str) -> Option<(String, String)> {
-    let (scheme, rest) = text.split_once("://")?;
-    let scheme = scheme.to_ascii_lowercase();
-    let text = format!("{scheme}://{rest}");
-    Some((scheme, text))
+/// An address with its scheme in lower case, in which it means the same (RFC 3986, section 3.1).
+pub(crate) fn with_lower_scheme(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+        None => text.to_owned(),
+    }
 }
 
 /// Whether `HOST` or `HOST:PORT` is this machine.

@@ -57,7 +57,7 @@ pub fn export<B: KernelBackend>(
     if tune_fs::exists(to) {
         return Err(TrainError::Taken { path: to.to_owned() });
     }
-    if tune_fs::real(to).starts_with(tune_fs::real(folder.published().unwrap_or(folder.path()))) {
+    if tune_fs::is_inside(to, folder.top()) {
         return Err(TrainError::Inside { path: to.to_owned() });
     }
     tune_fs::create_dir_whole(to, |staging| fill::<B>(job, folder, claim_id, staging, options, device, observer))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use tune_data::{Prepared, Tokenizer};
+use tune_data::{DataError, Prepared, Tokenizer};
 use tune_model::base::BaseModel;
 use tune_schema::commitment::{Secrets, StreamKey};
 use tune_schema::lock::{Lock, LockedSource};
@@ -24,6 +24,8 @@ pub struct JobOptions {
     pub source: tune_source::Options,
     /// Places of sources by name, in front of where the recipe says.
     pub locations: BTreeMap<String, PathBuf>,
+    /// How many training rows there are at most: a stranger's claim says how many, and his recipe could ask for years of them.
+    pub most_rows: Option<u64>,
     /// The device: what it holds, and what `environment.json` says of it.
     pub device: DeviceFacts,
 }
@@ -137,7 +139,9 @@ impl Job {
             .zip(&opened.datasets)
             .map(|(dataset, source)| (dataset.clone(), source.files.values().cloned().collect::<Vec<_>>()));
         let key = StreamKey::of(&secrets);
-        let prepared = tune_data::prepare(&recipe, datasets.collect(), &tokenizer, base.config.vocab_size, key)?;
+        let datasets = datasets.collect();
+        let vocabulary = base.config.vocab_size;
+        let prepared = tune_data::prepare(&recipe, datasets, &tokenizer, vocabulary, key, options.most_rows)?;
         let mut sources: Vec<LockedSource> = opened.datasets.iter().map(|source| source.locked.claimed()).collect();
         let inputs = inputs(&recipe, overrides, &base, &tokenizer, &opened.base, &sources, observer)?;
         let mut locations: BTreeMap<String, PathBuf> =
@@ -176,19 +180,27 @@ impl Job {
 /// The base model with its tokenizer.
 fn open_base(recipe: &Recipe, source: &ResolvedSource) -> Result<(BaseModel, Tokenizer), TrainError> {
     let base = BaseModel::open(&source.files)?;
+    let mut tokenizer = tokenizer(&base)?;
+    if let Some(template) = &recipe.chat_template {
+        tokenizer.set_chat_template(template);
+    }
+    Ok((base, tokenizer))
+}
+
+/// The tokenizer that a base model brings.
+///
+/// # Errors
+/// Files that make none.
+pub fn tokenizer(base: &BaseModel) -> Result<Tokenizer, DataError> {
     let parts = &base.tokenizer;
-    let mut tokenizer = Tokenizer::new(
+    Tokenizer::new(
         &parts.tokenizer_json,
         parts.tokenizer_config.as_deref(),
         parts.bos.as_deref(),
         parts.eos.as_deref(),
         parts.add_bos,
         parts.chat_template.as_deref(),
-    )?;
-    if let Some(template) = &recipe.chat_template {
-        tokenizer.set_chat_template(template);
-    }
-    Ok((base, tokenizer))
+    )
 }
 
 /// Sources by name, each once.
@@ -261,9 +273,6 @@ pub fn reopen_without(
         let Some(locked) = lock.sources.iter().find(|source| source.name == name) else {
             return Err(SourceError::NotLocked { name: name.to_owned(), lock: lock_file::FILE_NAME.into() });
         };
-        // As for a source that is read: what the recipe says of it is what a claim holds.
-        let SourceProvenance { class, licence, .. } = recipe.provenance.get(name).cloned().unwrap_or_default();
-        let locked = &LockedSource { class, licence, ..locked.clone() };
         if kind == SourceKind::Dataset && withheld.contains(name) {
             return Ok((locked.clone(), None));
         }

@@ -39,6 +39,12 @@ impl RunFolder {
         self.published.as_deref()
     }
 
+    /// The published folder where there is one, the folder itself otherwise.
+    #[must_use]
+    pub fn top(&self) -> &Path {
+        self.published().unwrap_or(self.path())
+    }
+
     /// Where the file is that a manifest calls `listed`.
     #[must_use]
     pub fn place(&self, listed: &str) -> PathBuf {

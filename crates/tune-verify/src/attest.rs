@@ -15,13 +15,14 @@ use tune_publish::envelope::{Envelope, statement};
 use tune_publish::identifier::date_time;
 use tune_publish::key::{PrivateKey, PublicKey};
 use tune_schema::manifest::Manifest;
+use tune_schema::recipe::Numerics;
 use tune_schema::text::printable;
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::RunFolder;
 use tune_train::environment::{DeviceFacts, machine, unix_seconds};
 
 use crate::data::AT_HAND;
-use crate::verdict::{Conclusion, Level, Outcome, Verdict};
+use crate::verdict::{Check, Conclusion, Level, Outcome, Verdict};
 use crate::{VerifyError, export, folder_of};
 
 /// The file of statements, in a run folder or at the top of a published one.
@@ -41,6 +42,8 @@ pub struct Attestation {
     pub result: String,
     /// The level reached.
     pub level: String,
+    /// What was not there to be compared, by the names of the checks.
+    pub withheld: Vec<String>,
     /// When, as the verifier's clock said.
     pub time: String,
     /// What computed: device, backend, platform, version of the tool.
@@ -76,6 +79,7 @@ fn summary(
         "verifiedLevels": levels,
         "tune_level": verdict.reached.map(Level::name),
         "tune_confidence": verdict.confidence,
+        "tune_withheld": verdict.withheld(),
         "tune_device": facts.device,
         "tune_backend": facts.backend,
         "tune_platform": facts.platform,
@@ -88,19 +92,23 @@ fn summary(
 /// Signs a verdict and adds the statement to [`FILE_NAME`]. A verdict that could not be reached gives none, and `false`; nor
 /// does one about a folder that is not whole: a broken copy says nothing of the claim, nor does a missing signature. The same
 /// goes for differences in what the claim does not hold: sources of other bytes than the locked ones, a secret that does not
-/// open a commitment, files that were exported from the result.
+/// open a commitment, files that were exported from the result, bits that only one device promises.
 ///
 /// # Errors
 /// A target that is no run or has another manifest by now, or a file that cannot be written.
 pub fn attest(target: &Path, verdict: &Verdict, device: &DeviceFacts, key: &PrivateKey) -> Result<bool, VerifyError> {
-    let unclaimed = [AT_HAND, export::CHECK];
+    let folder = folder_of(target)?;
+    let manifest = read_manifest(&folder)?;
+    // Which device computed a run is not claimed, and other bits count against it on that device alone.
+    let of_a_device = manifest.claim.inputs.numerics != Numerics::ExactF32V1;
+    let unclaimed = |check: &Check| {
+        [AT_HAND, export::CHECK].contains(&check.name.as_str()) || of_a_device && check.level >= Level::Sample
+    };
     let mut differing = verdict.checks.iter().filter(|check| matches!(check.outcome, Outcome::Differs(_)));
-    let says_nothing = verdict.differs() && differing.all(|check| unclaimed.contains(&check.name.as_str()));
+    let says_nothing = verdict.differs() && differing.all(unclaimed);
     if verdict.conclusion == Conclusion::CouldNotBeChecked || verdict.reached.is_none() || says_nothing {
         return Ok(false);
     }
-    let folder = folder_of(target)?;
-    let manifest = read_manifest(&folder)?;
     if verdict.claim_id != Some(claim_of(&manifest)?) || verdict.claim_id != Some(manifest.claim_id) {
         return Err(VerifyError::ChangedMeanwhile(folder.path().to_owned()));
     }
@@ -137,7 +145,7 @@ fn claim_of(manifest: &Manifest) -> Result<Digest, VerifyError> {
 }
 
 fn place(folder: &RunFolder) -> std::path::PathBuf {
-    folder.published().unwrap_or(folder.path()).join(FILE_NAME)
+    folder.top().join(FILE_NAME)
 }
 
 /// The file of statements, where it is there. A pipe would never end.
@@ -167,6 +175,7 @@ fn read(line: &[u8], manifest: &Manifest) -> Attestation {
         key: String::new(),
         result: String::new(),
         level: String::new(),
+        withheld: Vec::new(),
         time: String::new(),
         machine: String::new(),
         problem: None,
@@ -183,6 +192,7 @@ fn read(line: &[u8], manifest: &Manifest) -> Attestation {
     let predicate = &statement["predicate"];
     // A stranger wrote it: nothing in it is more than one line, nor obeyed by a terminal.
     let text = |name: &str| printable(predicate[name].as_str().unwrap_or_default());
+    let withheld = predicate["tune_withheld"].as_array().map(Vec::as_slice).unwrap_or_default();
     let key = PublicKey::from_pem(predicate["tune_publicKey"].as_str().unwrap_or_default());
     let machine: Vec<String> = ["tune_device", "tune_backend", "tune_platform"]
         .into_iter()
@@ -194,6 +204,7 @@ fn read(line: &[u8], manifest: &Manifest) -> Attestation {
         key: key.as_ref().map(PublicKey::hint).unwrap_or_default(),
         result: text("verificationResult"),
         level: text("tune_level"),
+        withheld: withheld.iter().filter_map(Value::as_str).map(printable).collect(),
         time: text("timeVerified"),
         machine: format!("{}, tune {version}", machine.join(", ")),
         problem: problem(&statement, &envelope, key.as_ref(), manifest),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use tune_data::DataError;
 use tune_schema::chain::ChainRecord;
 use tune_schema::lock::LockedSource;
 use tune_schema::manifest::{ClaimInputs, StreamFacts};
@@ -150,7 +151,9 @@ fn record_error<T>(result: Result<T, TrainError>, verdict: &mut Verdict) -> Opti
     };
     let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
     let reason = format!("{error}{hint}");
-    if error.is_difference() {
+    if matches!(error, TrainError::Data(DataError::TooManyRows(_))) {
+        verdict.record(Level::Data, "stream", Outcome::Differs(reason));
+    } else if error.is_difference() {
         verdict.record(Level::Data, AT_HAND, Outcome::Differs(reason));
     } else {
         verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
@@ -179,8 +182,9 @@ pub(crate) fn reopen(
     observer: &mut dyn Observer,
 ) -> Result<Job, TrainError> {
     let (recipe, text) = (evidence.recipe.clone(), evidence.recipe_text.clone());
-    let overrides = evidence.manifest.claim.inputs.overrides.clone();
-    Job::reopen(recipe, text, overrides, evidence.lock.clone(), options, observer)
+    let claim = &evidence.manifest.claim;
+    let options = JobOptions { most_rows: Some(claim.stream.rows), ..options.clone() };
+    Job::reopen(recipe, text, claim.inputs.overrides.clone(), evidence.lock.clone(), &options, observer)
 }
 
 /// Walks all rows and compares the stream's head and counts after every step.

@@ -38,7 +38,7 @@ fn is_there(folder: &RunFolder) -> bool {
 /// The bytes of one of the files.
 fn read(folder: &RunFolder, name: &str, limit: u64) -> Result<Vec<u8>, String> {
     let path = format!("{PUBLISHED_EXPORT}/{name}");
-    let place = folder.published().unwrap_or(folder.path()).join(&path);
+    let place = folder.top().join(&path);
     tune_fs::read_limited(&place, limit).map_err(|error| format!("{path}: {error}"))
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn check_files(folder: &RunFolder, claim_id: Digest, verdict: &mut Ve
 }
 
 fn compare_with_record(folder: &RunFolder, claim_id: Digest) -> Result<usize, String> {
-    let place = folder.published().unwrap_or(folder.path());
+    let place = folder.top();
     for path in published_paths() {
         if !tune_fs::is_file(&place.join(&path)) {
             return Err(format!("`{path}` is missing beside the others of {PUBLISHED_EXPORT}"));

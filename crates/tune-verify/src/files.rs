@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use tune_fs::FsError;
 use tune_schema::chain::ChainRecord;
 use tune_schema::commitment::Commitment;
 use tune_schema::lock::{Lock, LockedSource};
@@ -51,7 +52,8 @@ pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyEr
         Ok(found) => found,
         Err(error) => {
             let mut verdict = Verdict::new(None);
-            verdict.record(Level::Files, "folder", Outcome::Differs(error.to_string()));
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            verdict.record(Level::Files, "folder", Outcome::NotChecked(format!("{error}{hint}")));
             return Ok((verdict, None));
         }
     };
@@ -82,7 +84,7 @@ pub fn check(folder: &RunFolder) -> Result<(Verdict, Option<Evidence>), VerifyEr
 /// The files of the folder under the names that a manifest gives them. Of a published folder's top these are what other tools
 /// would load as a result; a signature covers the others. What a manifest has no name for begins with `./` there, so that it
 /// is not taken for a file of the run that happens to be called the same.
-pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, tune_fs::FsError> {
+pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, FsError> {
     let Some(published) = folder.published() else {
         let mut found = tune_fs::list_files_recursive(folder.path())?;
         // Statements of verifiers come after the run, and are signed each by itself.

@@ -166,7 +166,7 @@ pub fn reopen(
 
 /// The signature over a published folder.
 fn check_signature(folder: &RunFolder, key: &PublicKey, verdict: &mut Verdict) {
-    let place = folder.published().unwrap_or(folder.path());
+    let place = folder.top();
     let name = tune_publish::signature::FILE_NAME;
     let outcome = if tune_fs::is_file(&place.join(name)) {
         match tune_publish::signature::verify_folder(place, key) {

@@ -33,7 +33,7 @@ pub fn reveal(target: &Path, selection: &Selection, to: &Path, options: &JobOpti
     if tune_fs::exists(to) {
         return Err(VerifyError::Taken(to.to_owned()));
     }
-    if tune_fs::real(to).starts_with(tune_fs::real(folder.published().unwrap_or(folder.path()))) {
+    if tune_fs::is_inside(to, folder.top()) {
         return Err(VerifyError::Inside(to.to_owned()));
     }
     let name = &selection.source;

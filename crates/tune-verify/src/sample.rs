@@ -97,6 +97,16 @@ pub fn check<B: KernelBackend>(
         verdict.record(Level::Sample, "segments", gap(reason));
     }
     if options.level == Level::Sample {
+        let beyond: Vec<String> = segments
+            .iter()
+            .filter(|one| !possible.contains(one))
+            .map(|(from, to)| format!("{}–{to}", from + 1))
+            .collect();
+        if !beyond.is_empty() {
+            let steps = beyond.join(", ");
+            let reason = format!("steps {steps} begin at checkpoints that are not here: only `full` computes them");
+            verdict.record(Level::Sample, "segments", Outcome::Withheld(reason));
+        }
         let (count, possible_count) = (segments.len(), possible.len());
         let sampled: u64 = chosen.iter().map(|index| steps_of(&possible[*index])).sum();
         let cost = Cost { sampled, total: segments.iter().map(steps_of).sum() };

@@ -143,6 +143,18 @@ impl Verdict {
         self.checks.iter().find(|check| matches!(check.outcome, Outcome::Differs(_)))
     }
 
+    /// Names of what was withheld, each once, in order.
+    #[must_use]
+    pub fn withheld(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for check in self.checks.iter().filter(|check| matches!(check.outcome, Outcome::Withheld(_))) {
+            if !names.contains(&check.name.as_str()) {
+                names.push(&check.name);
+            }
+        }
+        names
+    }
+
     /// The first comparison that differs, or else that could not be made, in words.
     #[must_use]
     pub fn first_problem(&self) -> Option<String> {

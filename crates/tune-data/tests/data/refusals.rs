@@ -86,7 +86,7 @@ fn a_tokenizer_that_does_not_fit_the_model() {
     let file = tempfile::NamedTempFile::new().unwrap();
     tune_fs::write_atomic(file.path(), pairs([("a", "b")]).as_bytes()).unwrap();
     let sources = vec![(recipe.datasets[0].clone(), vec![file.path().to_owned()])];
-    let error = tune_data::prepare(&recipe, sources, &tokenizer(false), 259, None).unwrap_err();
+    let error = tune_data::prepare(&recipe, sources, &tokenizer(false), 259, None, None).unwrap_err();
     assert_eq!(
         error.to_string(),
         "source `s0`, line 1: the tokenizer does not fit the model: `</s>` has the id 259, the model knows 259 tokens"

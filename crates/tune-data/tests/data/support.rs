@@ -112,7 +112,7 @@ impl Data {
     pub(crate) fn prepare_with(&self, tokenizer: &Tokenizer, overrides: &[&str]) -> Result<Prepared, DataError> {
         let recipe = self.recipe(overrides);
         let sources = recipe.datasets.iter().cloned().zip(self.files.iter().cloned()).collect();
-        prepare(&recipe, sources, tokenizer, VOCABULARY, None)
+        prepare(&recipe, sources, tokenizer, VOCABULARY, None, None)
     }
 
     pub(crate) fn prepare(&self, overrides: &[&str]) -> Prepared {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::HubError;
-use crate::uri::with_scheme;
+use crate::uri::with_lower_scheme;
 
 /// What every target begins with.
 const SCHEME: &str = "hf://";
@@ -26,7 +26,7 @@ impl HubTarget {
     /// Whether a text means a repository on the hub, well or badly written.
     #[must_use]
     pub fn is_meant_by(text: &str) -> bool {
-        with_scheme(text).is_some_and(|(_, text)| text.starts_with(SCHEME))
+        with_lower_scheme(text).starts_with(SCHEME)
     }
 
     /// Takes `hf://user/repo[@revision]` apart. A revision is a branch, a tag or a commit.
@@ -35,11 +35,8 @@ impl HubTarget {
     /// Another form, or characters that the hub's names do not have.
     pub fn parse(text: &str) -> Result<Self, HubError> {
         let invalid = |problem: &str| HubError::Target { text: text.to_owned(), problem: problem.to_owned() };
-        let lower = with_scheme(text).map(|(_, text)| text);
-        let rest = lower
-            .as_deref()
-            .and_then(|text| text.strip_prefix(SCHEME))
-            .ok_or_else(|| invalid("it does not begin with `hf://`"))?;
+        let lower = with_lower_scheme(text);
+        let rest = lower.strip_prefix(SCHEME).ok_or_else(|| invalid("it does not begin with `hf://`"))?;
         let (id, revision) = match rest.split_once('@') {
             Some((id, revision)) => (id, Some(revision)),
             None => (rest, None),

@@ -15,7 +15,7 @@ pub use error::SiteError;
 
 use crate::hub::request::{Answer, Request};
 use crate::hub::{Event, Hub, Limits, Observer, RemoteFile, endpoint, paths};
-use crate::uri::with_scheme;
+use crate::uri::with_lower_scheme;
 
 /// The file that a target names where it does not name a folder.
 const MANIFEST: &str = "manifest.json";
@@ -45,7 +45,8 @@ impl Site {
     /// Whether a text means an address, well or badly written.
     #[must_use]
     pub fn is_meant_by(text: &str) -> bool {
-        with_scheme(text).is_some_and(|(scheme, _)| ["https", "http"].contains(&scheme.as_str()))
+        let text = with_lower_scheme(text);
+        ["https://", "http://"].iter().any(|scheme| text.starts_with(scheme))
     }
 
     /// Takes `https://host/path/manifest.json` or `https://host/path/` apart.
@@ -53,7 +54,7 @@ impl Site {
     /// # Errors
     /// Another form, an address without encryption that is not on this machine, or one with a password in it.
     pub fn parse(text: &str) -> Result<(Self, Named), SiteError> {
-        let text = &with_scheme(text).map_or_else(|| text.to_owned(), |(_, text)| text);
+        let text = &with_lower_scheme(text);
         let invalid = |problem: String| SiteError::Target { text: endpoint::shown(text), problem };
         endpoint::allowed(text).map_err(invalid)?;
         if text.contains(['?', '#', '\\']) {

@@ -5,12 +5,10 @@ use std::process::Command;
 
 use burn_flex::{Flex, FlexDevice};
 use serde_json::json;
-use tune_model::Model;
-use tune_model::base::Keep;
 use tune_schema::recipe::Adapter;
-use tune_schema::seed::Seed;
 use tune_train::checkpoint::read_tensors;
-use tune_train::trainer::lora_spec;
+use tune_train::layout::weights_file;
+use tune_train::trainer::initial_model;
 use tune_train::{RunFolder, Silent};
 
 use crate::support::job;
@@ -25,17 +23,18 @@ fn peft_gives_the_same_logits() {
     let folder = RunFolder::new(place.path().join("run"));
     tune_train::run::<Flex>(&job, &folder, &[FlexDevice], &mut Silent).expect("a run");
     let adapter = folder.result(Adapter::Lora);
-    let mut model = Model::<Flex>::load(&job.base, 512, Keep::Values, &FlexDevice).expect("the base");
-    model.add_lora(&lora_spec(&job.recipe).expect("an adapter"), Seed(job.recipe.seed)).expect("layers of the base");
-    let tensors = read_tensors(&adapter.join("adapter_model.safetensors")).expect("the result");
+    let mut model = initial_model::<Flex>(&job.recipe, &job.base, &FlexDevice).expect("the model");
+    let tensors = read_tensors(&adapter.join(weights_file(&job.recipe))).expect("the result");
     model.set_trainable(&tensors).expect("the result");
     let mut prompts: Vec<_> = job.prepared.eval_examples.iter().map(|example| example.prompt_ids.clone()).collect();
     prompts.truncate(10);
+    let logits: Vec<_> = prompts.iter().map(|ids| model.logits(ids)).collect();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let accepted = |shift: f32| {
-        let mut cases: Vec<_> = prompts.iter().map(|ids| (ids, model.logits(ids))).collect();
-        cases[0].1[0][0] += shift;
-        let cases: Vec<_> = cases.iter().map(|(ids, logits)| json!({ "ids": ids, "logits": logits })).collect();
+        let mut logits = logits.clone();
+        logits[0][0][0] += shift;
+        let cases = prompts.iter().zip(&logits).map(|(ids, logits)| json!({ "ids": ids, "logits": logits }));
+        let cases: Vec<_> = cases.collect();
         let file = place.path().join("logits.json");
         tune_fs::write_atomic(&file, &serde_json::to_vec(&cases).expect("JSON")).expect("a file");
         let mut script = Command::new(&python);

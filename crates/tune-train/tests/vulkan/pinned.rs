@@ -3,6 +3,7 @@
 
 use burn_flex::{Flex, FlexDevice};
 use tune_kernels::cube::PinnedWgpu;
+use tune_train::bench::pinned::PinnedReport;
 use tune_train::tolerance::{Divergence, PINNED_BF16_V1, StepDivergence};
 use tune_train::{TrainError, Trainer, bench};
 
@@ -11,21 +12,21 @@ use crate::support::{Adapter, claim, job};
 /// A few steps, few questions.
 const FEW: [&str; 4] = ["max_steps=2", "val_set_size=2", "eval_exact_match=1", "eval_max_new_tokens=2"];
 
+/// Runs of the quickstart under both profiles; none where there is no adapter to run on.
+fn compare(runs: u32, settings: &[&str]) -> Option<PinnedReport> {
+    let adapter = Adapter::find()?;
+    adapter.match_the_cpu();
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let places = [repository.as_path(), place.path()];
+    let compare = bench::pinned::compare::<PinnedWgpu, Flex>;
+    let report = compare(&adapter.device, &FlexDevice, places, runs, settings, &mut tune_train::Silent);
+    Some(report.expect("a report"))
+}
+
 #[test]
 fn a_run_has_the_same_bits_twice_and_stays_near_the_exact_one() {
-    let Some(adapter) = Adapter::find() else { return };
-    adapter.match_the_cpu();
-    let runs = tempfile::tempdir().expect("a temporary folder");
-    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let report = bench::pinned::compare::<PinnedWgpu, Flex>(
-        &adapter.device,
-        &FlexDevice,
-        [&repository, runs.path()],
-        2,
-        &FEW,
-        &mut tune_train::Silent,
-    )
-    .expect("a report");
+    let Some(report) = compare(2, &FEW) else { return };
     assert!(report.is_right(), "{report:?}");
     let steps = &report.quickstart.divergence.steps;
     assert!(steps.len() == 2 && steps.iter().all(|step| step.loss > 0.0), "rounding shows: {steps:?}");
@@ -65,16 +66,10 @@ fn the_tolerance_can_be_broken() {
 #[ignore = "takes minutes, and prints what it finds"]
 #[allow(clippy::print_stdout, reason = "figures for people")]
 fn divergence() {
-    let Some(adapter) = Adapter::find() else { return };
-    adapter.match_the_cpu();
-    let runs = tempfile::tempdir().expect("a temporary folder");
-    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let steps = std::env::var("TUNE_STEPS").unwrap_or_else(|_| "20".to_owned());
     let settings = [&format!("max_steps={steps}"), "val_set_size=2", "eval_exact_match=0"];
-    let places = [repository.as_path(), runs.path()];
-    let compare = bench::pinned::compare::<PinnedWgpu, Flex>;
-    let report = compare(&adapter.device, &FlexDevice, places, 1, &settings, &mut tune_train::Silent);
-    let divergence = report.expect("a report").quickstart.divergence;
+    let Some(report) = compare(1, &settings) else { return };
+    let divergence = report.quickstart.divergence;
     println!("step  loss, largest so far  norm, largest so far");
     for step in divergence.steps.iter().map(|one| one.step) {
         let (loss, norm) = divergence.largest(step);

@@ -17,7 +17,14 @@ pub(crate) fn execute(options: &AttestOptions, printer: &mut Printer) -> anyhow:
     }
     for one in &statements {
         printer.result(&match &one.problem {
-            None => format!("{} at level `{}`, {}, key {}, {}", one.result, one.level, one.time, one.key, one.machine),
+            None => {
+                let withheld = match one.withheld.join(", ") {
+                    names if names.is_empty() => names,
+                    names => format!(" (withheld: {names})"),
+                };
+                let (result, level, time) = (&one.result, &one.level, &one.time);
+                format!("{result} at level `{level}`{withheld}, {time}, key {}, {}", one.key, one.machine)
+            }
             Some(problem) => format!("does not count: {problem}"),
         });
     }

@@ -52,7 +52,7 @@ pub(crate) fn execute(options: &VerifyOptions, printer: &mut Printer) -> anyhow:
         publisher,
         origin: fetched.as_ref().map_or(tune_verify::Origin::Here, |fetched| fetched.origin.kind()),
         revealed: options.revealed.clone(),
-        job: JobOptions { source, locations, device },
+        job: JobOptions { source, locations, device, ..JobOptions::default() },
     };
     if library.level > Level::Files {
         library.job.source = fetch::sources(&[target], &library.job, options.yes, printer)?;
@@ -113,8 +113,12 @@ fn print(verdict: &Verdict, printer: &mut Printer) {
         printer.line(&format!("claim: {claim}"));
     }
     let requested = verdict.requested.name();
+    let withheld = match verdict.withheld().join(", ") {
+        names if names.is_empty() => String::new(),
+        names => format!("; withheld: {names}"),
+    };
     printer.line(&match (&verdict.conclusion, verdict.first_difference()) {
-        (Conclusion::Verified, _) => format!("verified at level `{requested}`"),
+        (Conclusion::Verified, _) => format!("verified at level `{requested}`{withheld}"),
         (_, Some(check)) => format!("differs, first in {}: {}", check.name, check.outcome.detail()),
         _ => match verdict.reached {
             Some(level) => format!("could not be checked at level `{requested}`; verified up to `{}`", level.name()),
