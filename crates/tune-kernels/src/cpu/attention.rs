@@ -205,7 +205,7 @@ pub fn attention(level: Level, q: &[f32], k: &[f32], v: &[f32], spans: &[Span], 
     let write = |output: &mut [MaybeUninit<f32>]| {
         clear_gaps(output, spans.iter().map(|span| &span.queries), heads.heads * heads.head_dim);
         let out = Shared::unwritten(output);
-        tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
+        tasks(spans, heads).into_par_iter().with_max_len(1).for_each(|(span, kv_head)| {
             dispatch!(level, L => forward_task::<L>(operands, span, kv_head, out, stats));
         });
     };
@@ -310,7 +310,7 @@ pub fn attention_backward(
             clear_gaps(of_keys, spans.iter().map(|span| &span.keys), heads.kv_heads * heads.head_dim);
         }
         let shared = [dq, dk, dv].map(Shared::unwritten);
-        tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
+        tasks(spans, heads).into_par_iter().with_max_len(1).for_each(|(span, kv_head)| {
             dispatch!(level, L => backward_task::<L>(operands, saved, span, kv_head, shared));
         });
     };
@@ -433,10 +433,20 @@ fn add_queries<L: Lanes>(weights: &[f32], rows: &[f32], queries: usize, shared: 
         let acc = &mut acc[keys.start * width..keys.end * width];
         multiply_rows::<L>(queries, (&weights[keys.start * lanes..], [lanes, 1]), (rows, width), acc, true);
     }
-    // Key `shared + r` is seen from query `r + 1` on.
-    for key in shared..shared + queries - 1 {
-        for query in key - shared + 1..queries {
-            add_weighted::<L>(weights[key * lanes + query], &rows[query * width..], &mut acc[key * width..][..width]);
+    // Key `shared + r` is seen from query `r + 1` on: the first queries by some keys of a tile, the others by all of them.
+    for first in (0..queries - 1).step_by(L::TILE_ROWS) {
+        let end = (first + L::TILE_ROWS).min(queries - 1);
+        for key in first..end {
+            let acc = &mut acc[(shared + key) * width..][..width];
+            for query in key + 1..=end {
+                add_weighted::<L>(weights[(shared + key) * lanes + query], &rows[query * width..], acc);
+            }
+        }
+        let (keys, all) = (shared + first..shared + end, end + 1..queries);
+        if !all.is_empty() {
+            let acc = &mut acc[keys.start * width..keys.end * width];
+            let weights = &weights[keys.start * lanes + all.start..];
+            multiply_rows::<L>(all.len(), (weights, [lanes, 1]), (&rows[all.start * width..], width), acc, true);
         }
     }
 }
