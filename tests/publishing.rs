@@ -1,6 +1,9 @@
 //! `tune publish`, `tune audit`, `tune key`, `tune attest`: what is published of a run, that it verifies where it lies, and that
 //! what is changed in it is found.
 
+mod auditing;
+mod choices;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -291,63 +294,6 @@ fn what_cannot_be_published_is_refused_and_leaves_nothing() {
             .assert_stderr(&["adapter_model.safetensors", "tune verify run --level files"]);
     }
     assert!(!world.path("published").exists());
-}
-
-#[test]
-fn an_audit_of_a_complete_record_has_nothing_to_say_and_of_an_empty_one_much() {
-    let world = finished();
-    let outcome = world.tune(&["audit", "run", "--strict", "--json"]);
-    outcome.assert_code(0);
-    let audit: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-    assert!(audit["osaid"].as_array().expect("a list").iter().all(|one| one["met"] == true), "{audit}");
-    assert_eq!(audit["mof_class"], "I (Open Science)");
-    assert_eq!(audit["personal_data"][0]["rows"], 64);
-
-    let bare = World::new();
-    bare.train("run", &[]);
-    let outcome = bare.tune(&["audit", "run", "--strict"]);
-    outcome.assert_code(1);
-    for text in
-        ["NOT MET", "no class is on record", "no licence is on record", "not on record: maintainers", "class II"]
-    {
-        assert!(outcome.stdout.contains(text), "{text} is not in:\n{}", outcome.stdout);
-    }
-    bare.tune(&["audit", "run"]).assert_code(0);
-}
-
-/// The values that were found are in no output.
-#[test]
-fn personal_data_is_counted_by_row_and_never_shown() {
-    let world = World::new();
-    let mut rows: Vec<String> = world.read("rows.jsonl").lines().map(str::to_owned).collect();
-    rows[2] =
-        r#"{"prompt":"Write to zoe.brown@letters.cc or call +44 20 7946 0958","completion":"4111 1111 1111 1111"}"#
-            .to_owned();
-    world.write("rows.jsonl", &(rows.join("\n") + "\n"));
-    world.train("run", &[]);
-    for extra in [&[][..], &["--json"][..]] {
-        let outcome = world.tune(&[&["audit", "run"], extra].concat());
-        outcome.assert_code(0);
-        for kind in ["e-mail address", "phone number", "card number"] {
-            assert!(outcome.stdout.contains(kind), "{kind} is not in:\n{}", outcome.stdout);
-        }
-        for value in ["zoe", "7946", "4111"] {
-            assert!(!outcome.stdout.contains(value) && !outcome.stderr.contains(value), "{value} is shown");
-        }
-    }
-    let unseen = world.tune(&["audit", "run", "--no-rows"]);
-    assert!(!unseen.stdout.contains("e-mail"), "{}", unseen.stdout);
-}
-
-#[test]
-fn licences_that_do_not_go_together_are_found() {
-    let world = World::new();
-    let record = RECORD.replace("CC-BY-4.0", "CC-BY-SA-4.0").replace("Apache-2.0", "GPL-2.0-only");
-    world.write("recipe.yaml", &(world.read("recipe.yaml") + &record));
-    world.train("run", &[]);
-    let outcome = world.tune(&["audit", "run", "--strict", "--no-rows"]);
-    outcome.assert_code(1);
-    assert!(outcome.stdout.contains("no terms keep both"), "{}", outcome.stdout);
 }
 
 #[test]

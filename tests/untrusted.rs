@@ -75,6 +75,21 @@ fn no_more_rows_are_planned_than_the_claim_has() {
     outcome.assert_code(1);
 }
 
+/// A copy of an honest run that says that its rows lie where others do: nothing against the run.
+#[test]
+fn other_bytes_where_only_the_folder_says_are_no_difference() {
+    let world = World::new();
+    world.train("run", &[]);
+    let rows = world.read("rows.jsonl");
+    world.write("other.jsonl", &rows.replacen(|c: char| c.is_ascii_digit(), "x", 1));
+    place(&RunFolder::new(world.path("run")), "rows", "../other.jsonl");
+    let outcome = world.tune(&["verify", "run", "--level", "data"]);
+    assert!(outcome.stdout.contains("`--source rows=PATH` names what the run had"), "{}", outcome.stdout);
+    outcome.assert_code(2);
+    world.tune(&["verify", "run", "--level", "data", "--source", "rows=other.jsonl"]).assert_code(1);
+    world.tune(&["verify", "run", "--level", "data", "--source", "rows=rows.jsonl"]).assert_code(0);
+}
+
 #[test]
 fn places_where_no_such_source_can_be_are_left_alone() {
     let world = World::new();

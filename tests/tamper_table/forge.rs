@@ -289,6 +289,13 @@ pub(super) fn replace(run: &Path, name: &str, from: &str, to: &str) {
     reseal(run, |_| {});
 }
 
+/// More text at the end of a file, everything sealed again.
+pub(super) fn append(run: &Path, name: &str, more: &str) {
+    let text = fs::read_to_string(run.join(name)).expect("text");
+    fs::write(run.join(name), text + more).expect("the run");
+    reseal(run, |_| {});
+}
+
 /// A tensor as a safetensors file has it.
 #[derive(Clone)]
 pub(super) struct RawTensor {

@@ -79,6 +79,13 @@ pub(super) const ROWS: &[Row] = &[
             manifest.claim.final_root = parameter_root(&tensors)
         });
     }),
+    ("the initial root in the claim, with the first checkpoint left out", Seen::At("sample"), |_, folder| {
+        fs::remove_dir_all(folder.join("run/checkpoints/step-000000")).expect("the folder");
+        fs::remove_dir_all(folder.join("gguf")).expect("the folder");
+        reseal_folder(&RunFolder::of_published(folder), |manifest| {
+            manifest.claim.initial_root = Digest::of(b"other");
+        });
+    }),
     ("another run's adapter as GGUF", Seen::At("files"), |world, folder| {
         for name in ["adapter.gguf", "Modelfile", "export.json"] {
             let name = Path::new("gguf").join(name);

@@ -1,17 +1,20 @@
 //! Forgeries of a run folder, with every hash made anew.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
+use tune_model::base::write_safetensors;
 use tune_schema::chain::F32Bits;
 use tune_schema::recipe::DataClass;
 use tune_schema::{Digest, canonical_digest, to_canonical_json};
 use tune_train::RunFolder;
+use tune_train::checkpoint::read_tensors;
 
 use super::forge::{
-    WEIGHTS, add_tokens, better_loss, change_checkpoint, change_inputs, change_lock, change_metrics, change_scores,
-    change_setting, change_source, change_state_file, change_step, drop_steps, merge_steps, nudge, open_answers,
-    replace, rewrite_result, shift_stream, state_provenance, swap_steps,
+    WEIGHTS, add_tokens, append, better_loss, change_checkpoint, change_inputs, change_lock, change_metrics,
+    change_scores, change_setting, change_source, change_state_file, change_step, drop_steps, merge_steps, nudge,
+    open_answers, replace, rewrite_result, shift_stream, state_provenance, swap_steps,
 };
 use super::{Row, Seen};
 use crate::support::forgery::{manifest, reseal, rewrite_chain, seal};
@@ -168,8 +171,8 @@ pub(super) const INPUTS: &[Row] = &[
         change_source(run, "rows", |source| source.files[0].sha256 = Digest::of(b"other"));
     }),
     ("rows prepared otherwise", Seen::At("data"), |_, run| {
-        let written = ("sequence_len: 128", "sequence_len: 96");
-        change_setting(run, ("sequence_len: 128", "sequence_len: 96"), Some(written));
+        let written = ("sequence_len: 128", "sequence_len: 160");
+        change_setting(run, written, Some(written));
     }),
     ("another learning rate in recipe and claim", Seen::At("sample"), |_, run| {
         let written = ("learning_rate: 1e-3", "learning_rate: 2e-3");
@@ -195,6 +198,16 @@ pub(super) const INPUTS: &[Row] = &[
         });
         reseal(run, |_| {});
     }),
+    ("a second entry of a source in the lock", Seen::At("files"), |_, run| {
+        change_lock(run, |lock| {
+            let mut second = lock.sources.iter().find(|source| source.name == "rows").expect("the rows").clone();
+            second.files[0].sha256 = Digest::of(b"other rows");
+            lock.sources.push(second);
+        });
+        reseal(run, |_| {});
+    }),
+    ("a remark in the recipe as it was resolved", Seen::At("files"), |_, run| append(run, "resolved.yaml", "# MIT\n")),
+    ("a remark in the lock", Seen::At("files"), |_, run| append(run, "datasets.lock", "# MIT\n")),
     ("the address of one file for a base model of several", Seen::At("files"), |_, run| {
         change_source(run, "base", |source| source.uri = "https://localhost/model.safetensors".to_owned());
     }),
@@ -213,6 +226,37 @@ pub(super) const INPUTS: &[Row] = &[
 
 /// The stream, the steps and their states.
 pub(super) const STEPS: &[Row] = &[
+    ("more rows than the steps have", Seen::At("files"), |_, run| {
+        change_state_file(run, 4, |state| state["rows"] = Value::from(1_000_000));
+        let head = rewrite_chain(run, |records| records[4].rows = 1_000_000);
+        reseal(run, |manifest| {
+            manifest.claim.stream.rows = 1_000_000;
+            manifest.claim.chain_head = head;
+        });
+    }),
+    ("white space in a checkpoint's state", Seen::At("files"), |_, run| {
+        append(run, "checkpoints/step-000002/state.json", " ");
+    }),
+    ("a figure more in the metrics", Seen::At("files"), |_, run| {
+        change_metrics(run, |lines| lines[1]["benchmark"] = Value::from(0.99));
+        reseal(run, |_| {});
+    }),
+    ("a tensor more in the optimizer's file", Seen::At("files"), |_, run| {
+        let path = run.join("checkpoints/step-000002/optimizer.safetensors");
+        let mut tensors = read_tensors(&path).expect("moments");
+        tensors.insert("first_moment.more".to_owned(), (vec![1], vec![0.0]));
+        fs::write(&path, write_safetensors(&tensors, &BTreeMap::new()).expect("tensors")).expect("the run");
+        reseal(run, |_| {});
+    }),
+    ("a tensor of another shape, in result and checkpoints", Seen::At("data"), |_, run| {
+        for step in [0, 2, 4] {
+            change_checkpoint(run, step, |state| {
+                for tensors in [&mut state.parameters, &mut state.first_moments, &mut state.second_moments] {
+                    tensors.values_mut().next().expect("a tensor").0.reverse();
+                }
+            });
+        }
+    }),
     ("rows that other steps had", Seen::At("data"), |_, run| {
         let other = Digest::of(b"other rows");
         change_state_file(run, 2, |state| state["stream"] = Value::from(other.to_string()));
@@ -230,7 +274,7 @@ pub(super) const STEPS: &[Row] = &[
     }),
     ("steps in another order", Seen::At("data"), |_, run| swap_steps(run)),
     ("steps left out at the end", Seen::At("data"), |_, run| drop_steps(run)),
-    ("two steps told as one", Seen::At("sample"), |_, run| merge_steps(run)),
+    ("two steps told as one", Seen::At("files"), |_, run| merge_steps(run)),
     ("the loss of a step", Seen::At("sample"), |_, run| {
         change_step(run, "loss", 0.5, |record| record.loss = Some(F32Bits::new(0.5)));
     }),
@@ -271,6 +315,16 @@ pub(super) const RESULT: &[Row] = &[
     ("final weights in result and last checkpoint", Seen::At("sample"), |_, run| {
         change_checkpoint(run, 4, |state| nudge(&mut state.parameters));
     }),
+    ("white space in the answers", Seen::At("files"), |_, run| append(run, "evaluation-after.json", " ")),
+    ("another format named in the result's header", Seen::At("full"), |_, run| {
+        let path = run.join("adapter").join(WEIGHTS);
+        let mut bytes = fs::read(&path).expect("weights");
+        let named = b"\"format\":\"pt\"";
+        let at = bytes.windows(named.len()).position(|part| part == named).expect("a format");
+        bytes[at + named.len() - 3] = b'x';
+        fs::write(&path, bytes).expect("the run");
+        reseal(run, |_| {});
+    }),
     ("a tensor of another shape, with the same values", Seen::At("files"), |_, run| {
         rewrite_result(run, |tensors| tensors[0].shape.reverse());
     }),
@@ -290,7 +344,7 @@ pub(super) const RESULT: &[Row] = &[
     ("a tensor less", Seen::At("files"), |_, run| {
         rewrite_result(run, |tensors| drop(tensors.pop()));
     }),
-    ("a tensor more in result and last checkpoint", Seen::At("sample"), |_, run| {
+    ("a tensor more in result and last checkpoint", Seen::At("files"), |_, run| {
         change_checkpoint(run, 4, |state| {
             let (name, tensor) = state.parameters.iter().next().expect("a tensor");
             let (name, tensor) = (format!("{name}x"), tensor.clone());

@@ -356,6 +356,6 @@ mod tests {
     fn symbolic_links_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
-        assert!(matches!(crate::list_files_recursive(folder.path()), Err(FsError::Unexpected { .. })));
+        assert!(matches!(crate::list_files_recursive(folder.path()), Err(FsError::Link { .. })));
     }
 }

@@ -7,6 +7,7 @@
 //! - [`export`]: adapters and merged models for other tools
 //! - `generate`: greedy answers with a cache
 //! - [`rope`]: position tables; [`memory`]: an estimate for `tune plan`; [`work`]: operations of a step
+//! - [`shapes`]: names and shapes of tensors, from the configuration alone
 //!
 //! Every operation whose value reaches a result is one of `tune_kernels::KernelBackend`, or an elementwise addition.
 
@@ -21,6 +22,7 @@ pub mod linear;
 pub mod memory;
 pub mod model;
 pub mod rope;
+pub mod shapes;
 pub mod work;
 
 pub use adapter::{LoraSpec, expand_targets};
@@ -29,4 +31,5 @@ pub use error::ModelError;
 pub use linear::{GradientSink, Mode};
 pub use memory::{MemoryEstimate, Workload, estimate};
 pub use model::{HostTensors, Model};
+pub use shapes::trained_shapes;
 pub use work::{WeightProducts, weight_products};

@@ -1,5 +1,6 @@
 //! What can go wrong on the way to a published folder.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Why something cannot be published, audited or signed. [`PublishError::hint`] says what to do next.
@@ -25,6 +26,14 @@ pub enum PublishError {
     /// Two files of the published folder with one name.
     #[error("`{0}` would be there twice: a source is called like a file of the result")]
     Twice(String),
+    /// Checkpoints that the run does not have.
+    #[error("the run has no checkpoint of step {}: it has those of steps {}", listed(.missing), listed(.there))]
+    NoCheckpoint {
+        /// Their steps.
+        missing: BTreeSet<u64>,
+        /// The steps of those it has.
+        there: BTreeSet<u64>,
+    },
     /// A destination in the run that is published.
     #[error("`{0}` lies in the run folder")]
     Inside(PathBuf),
@@ -59,6 +68,11 @@ pub enum PublishError {
     Canonical(#[from] tune_schema::CanonicalError),
 }
 
+/// Steps in a sentence.
+pub(crate) fn listed(steps: &BTreeSet<u64>) -> String {
+    steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl PublishError {
     /// What to do next, where there is something to do.
     #[must_use]
@@ -73,6 +87,9 @@ impl PublishError {
             }
             Self::Exists(_) => Some("choose another place, or remove what is there".to_owned()),
             Self::Twice(_) => Some("give the source another `name` in the recipe".to_owned()),
+            Self::NoCheckpoint { .. } => {
+                Some("name some of these; `--without-checkpoints` leaves all of them out".to_owned())
+            }
             Self::Inside(_) => Some("choose a place outside of the run folder".to_owned()),
             Self::Key { .. } => Some("`tune key new FILE` makes one".to_owned()),
             Self::Source(error) => error.hint(),

@@ -3,6 +3,7 @@
 //! The folder must have been verified at level `files` before: that the manifest is sealed, that every file has its
 //! digest and that they fit together is not looked at again here.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use tune_schema::{Digest, to_canonical_json};
 
 use crate::PublishError;
 use crate::identifier::{self, HubKind};
-use crate::licence::{Licence, terms_of_result};
+use crate::licence::{Licence, terms_of_all, terms_of_result};
 
 /// Largest text of a run folder that is read whole.
 const TEXT_LIMIT: u64 = 64 << 20;
@@ -182,6 +183,12 @@ impl Facts {
         self.claim_id().hex()[..12].to_owned()
     }
 
+    /// Steps of the run's checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> BTreeSet<u64> {
+        self.claim().checkpoints.keys().filter_map(|step| step.parse().ok()).collect()
+    }
+
     /// A name for the result: a run has none of its own, so it is the base model's with the kind of training.
     #[must_use]
     pub fn name(&self) -> String {
@@ -204,8 +211,17 @@ impl Facts {
     /// The terms of the result, as far as they follow from its sources. A recipe states no licence of the result itself.
     #[must_use]
     pub fn terms(&self) -> Option<Licence> {
-        let data: Vec<Option<&Licence>> = self.data.iter().map(|source| source.licence.as_ref()).collect();
-        terms_of_result(self.base.licence.as_ref(), &data).map(|text| Licence::new(&text))
+        terms_of_result(self.base.licence.as_ref(), &self.data_licences()).map(|text| Licence::new(&text))
+    }
+
+    /// The terms of the data itself.
+    #[must_use]
+    pub fn terms_of_data(&self) -> Option<Licence> {
+        terms_of_all(&self.data_licences()).map(|text| Licence::new(&text))
+    }
+
+    fn data_licences(&self) -> Vec<Option<&Licence>> {
+        self.data.iter().map(|source| source.licence.as_ref()).collect()
     }
 
     /// When the run was finished, as the machine's clock said.
@@ -259,7 +275,8 @@ impl Facts {
     }
 }
 
-fn flatten(path: &str, value: &serde_json::Value, settings: &mut Vec<(String, String)>) {
+/// Every simple value under `path`, by its dotted path.
+pub(crate) fn flatten(path: &str, value: &serde_json::Value, settings: &mut Vec<(String, String)>) {
     let join = |part: &str| recipe::yaml::join(path, part);
     match value {
         serde_json::Value::Object(members) => {
@@ -274,7 +291,7 @@ fn flatten(path: &str, value: &serde_json::Value, settings: &mut Vec<(String, St
     }
 }
 
-fn text(path: &Path) -> Result<String, PublishError> {
+pub(crate) fn text(path: &Path) -> Result<String, PublishError> {
     String::from_utf8(tune_fs::read_limited(path, TEXT_LIMIT)?)
         .map_err(|error| PublishError::Unreadable { path: path.to_owned(), problem: error.to_string() })
 }

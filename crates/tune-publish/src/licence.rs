@@ -95,7 +95,16 @@ impl Licence {
     /// Whether one can choose licences that the Open Source Initiative approves.
     #[must_use]
     pub fn is_osi_approved(&self) -> bool {
-        self.holds(|requirement| requirement.license.id().is_some_and(|id| id.is_osi_approved()))
+        self.holds(is_osi_approved)
+    }
+
+    /// Whether one can choose open terms throughout: approved by the Open Source Initiative, or open terms for data, of which
+    /// it approves none; with or without the same terms for what is made with it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.holds(|requirement| {
+            is_osi_approved(requirement) || terms(requirement) == Terms::OpenData || is_share_alike_data(requirement)
+        })
     }
 
     /// The least that one must accept.
@@ -140,12 +149,26 @@ fn is_later_version(chosen: &LicenseReq, requirement: &LicenseReq) -> bool {
     base.rsplit_once('-').is_some_and(|(other, found)| other == family && number(found) >= number(version))
 }
 
+fn is_osi_approved(requirement: &LicenseReq) -> bool {
+    requirement.license.id().is_some_and(|id| id.is_osi_approved())
+}
+
+/// Whether its SPDX identifier begins with one of these.
+fn begins(requirement: &LicenseReq, starts: &[&str]) -> bool {
+    requirement.license.id().is_some_and(|id| starts.iter().any(|start| id.name.starts_with(start)))
+}
+
+/// Whether these are open terms for data that ask for the same terms for what is made with it.
+fn is_share_alike_data(requirement: &LicenseReq) -> bool {
+    begins(requirement, &["CC-BY-SA-", "ODbL-", "CDLA-Sharing-"])
+}
+
 fn terms(requirement: &LicenseReq) -> Terms {
     let LicenseItem::Spdx { id, .. } = &requirement.license else { return Terms::Unknown };
-    let begins = |starts: &[&str]| starts.iter().any(|start| id.name.starts_with(start));
+    let begins = |starts: &[&str]| begins(requirement, starts);
     if id.name.contains("-NC") || id.name.contains("-ND") {
         Terms::Restricted
-    } else if begins(&["CC-BY-SA-", "ODbL-", "CDLA-Sharing-"]) {
+    } else if is_share_alike_data(requirement) {
         Terms::Copyleft
     } else if begins(&["CC-BY-", "CC0-", "CDLA-Permissive-", "ODC-By-", "PDDL-", "CC-PDDC", "O-UDA-"]) {
         Terms::OpenData
@@ -193,18 +216,35 @@ pub fn problems(sources: &[(&str, &Licence)]) -> Vec<Problem> {
 /// Whether terms of data bind weights trained on it is disputed; the strict reading is taken.
 #[must_use]
 pub fn terms_of_result(base: Option<&Licence>, data: &[Option<&Licence>]) -> Option<String> {
-    let mut parts: Vec<String> = Vec::new();
-    let binding = data.iter().map(|licence| licence.filter(|licence| licence.is_expression()));
-    for licence in [base.filter(|licence| licence.is_expression())].into_iter().chain(binding) {
-        let licence = licence?;
-        let binds = parts.is_empty() || licence.terms() > Terms::OpenData;
-        if binds && !parts.contains(&licence.text) {
-            parts.push(licence.text.clone());
+    let mut binding: Vec<&Licence> = Vec::new();
+    for licence in [base].into_iter().chain(data.iter().copied()) {
+        let licence = licence.filter(|licence| licence.is_expression())?;
+        if binding.is_empty() || licence.terms() > Terms::OpenData {
+            binding.push(licence);
+        }
+    }
+    Some(all_at_once(&binding))
+}
+
+/// The terms of these sources themselves, as an expression. None where there is no source, or one has no expression on record.
+#[must_use]
+pub fn terms_of_all(sources: &[Option<&Licence>]) -> Option<String> {
+    let known = sources.iter().map(|licence| licence.filter(|licence| licence.is_expression()));
+    let known: Vec<&Licence> = known.collect::<Option<_>>()?;
+    (!known.is_empty()).then(|| all_at_once(&known))
+}
+
+/// One expression of all these, each once.
+fn all_at_once(licences: &[&Licence]) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for licence in licences {
+        if !parts.contains(&licence.text()) {
+            parts.push(licence.text());
         }
     }
     let alone = parts.len() == 1;
-    let bracketed = |text: &String| if alone || !text.contains(' ') { text.clone() } else { format!("({text})") };
-    Some(parts.iter().map(bracketed).collect::<Vec<_>>().join(" AND "))
+    let bracketed = |text: &&str| if alone || !text.contains(' ') { (*text).to_owned() } else { format!("({text})") };
+    parts.iter().map(bracketed).collect::<Vec<_>>().join(" AND ")
 }
 
 /// Every SPDX identifier in these licences, sorted.
@@ -220,20 +260,23 @@ mod tests {
 
     #[test]
     fn what_expressions_ask_for() {
-        for (text, terms, osi) in [
-            ("MIT OR Apache-2.0", Terms::Permissive, true),
-            ("CC-BY-4.0", Terms::OpenData, false),
-            ("CC0-1.0", Terms::OpenData, false),
-            ("MPL-2.0", Terms::WeakCopyleft, true),
-            ("GPL-3.0-only", Terms::Copyleft, true),
-            ("CC-BY-SA-4.0", Terms::Copyleft, false),
-            ("MIT AND CC-BY-NC-4.0", Terms::Restricted, false),
-            ("MIT OR CC-BY-NC-4.0", Terms::Permissive, true),
-            ("LicenseRef-llama3", Terms::Unknown, false),
-            ("Apache 2", Terms::Unknown, false),
+        for (text, terms, osi, open) in [
+            ("MIT OR Apache-2.0", Terms::Permissive, true, true),
+            ("CC-BY-4.0", Terms::OpenData, false, true),
+            ("CC0-1.0", Terms::OpenData, false, true),
+            ("MPL-2.0", Terms::WeakCopyleft, true, true),
+            ("GPL-3.0-only", Terms::Copyleft, true, true),
+            ("CC-BY-SA-4.0", Terms::Copyleft, false, true),
+            ("MPL-2.0 AND CC-BY-4.0", Terms::WeakCopyleft, false, true),
+            ("MIT AND CC-BY-NC-4.0", Terms::Restricted, false, false),
+            ("MIT OR CC-BY-NC-4.0", Terms::Permissive, true, true),
+            ("CC-BY-NC-SA-4.0", Terms::Restricted, false, false),
+            ("LicenseRef-llama3", Terms::Unknown, false, false),
+            ("Apache 2", Terms::Unknown, false, false),
         ] {
             let licence = Licence::new(text);
-            assert_eq!((licence.terms(), licence.is_osi_approved()), (terms, osi), "{text}");
+            let found = (licence.terms(), licence.is_osi_approved(), licence.is_open());
+            assert_eq!(found, (terms, osi, open), "{text}");
         }
         assert_eq!(Licence::new("Apache-2.0").single_id(), Some("Apache-2.0"));
         assert_eq!(Licence::new("MIT OR Apache-2.0").single_id(), None);
@@ -272,5 +315,15 @@ mod tests {
         );
         assert_eq!(terms("Apache-2.0", &["whatever"]), None);
         assert_eq!(terms_of_result(None, &[]), None);
+    }
+
+    #[test]
+    fn the_terms_of_all_sources() {
+        let (choice, notice) = (Licence::new("MIT OR Apache-2.0"), Licence::new("CC-BY-4.0"));
+        let all = terms_of_all(&[Some(&choice), Some(&notice), Some(&notice)]);
+        assert_eq!(all.as_deref(), Some("(MIT OR Apache-2.0) AND CC-BY-4.0"));
+        assert_eq!(terms_of_all(&[Some(&choice)]).as_deref(), Some("MIT OR Apache-2.0"));
+        assert_eq!(terms_of_all(&[Some(&choice), None]), None);
+        assert_eq!(terms_of_all(&[]), None);
     }
 }

@@ -1,22 +1,44 @@
 //! The published folder: the result in the layout that other tools read at its top, the run beside it in `run/`, and the
 //! documents. It is made whole beside its place and renamed into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use tune_schema::export::{self, ExportRecord};
 use tune_schema::manifest::PUBLISHED_RUN;
 
+use crate::documents::Published;
 use crate::envelope::Envelope;
 use crate::facts::Facts;
 use crate::key::PrivateKey;
 use crate::{PublishError, documents, signature};
 
+/// Which checkpoints of a run are published.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Checkpoints {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of these steps: single stretches can then be computed again only where they begin at one of them, or at the
+    /// start. Of no step where the set is empty.
+    Of(BTreeSet<u64>),
+}
+
+impl Checkpoints {
+    /// Their steps.
+    fn steps(&self, facts: &Facts) -> Result<BTreeSet<u64>, PublishError> {
+        let there = facts.checkpoints();
+        let Self::Of(wanted) = self else { return Ok(there) };
+        let missing: BTreeSet<u64> = wanted.difference(&there).copied().collect();
+        if missing.is_empty() { Ok(wanted.clone()) } else { Err(PublishError::NoCheckpoint { missing, there }) }
+    }
+}
+
 /// What to publish.
 #[derive(Debug, Default)]
 pub struct PublishOptions {
-    /// Leave the checkpoints out: nobody can then compute single stretches again, only the first, or the whole run.
-    pub without_checkpoints: bool,
+    /// The checkpoints.
+    pub checkpoints: Checkpoints,
     /// Signs the folder.
     pub key: Option<PrivateKey>,
     /// The result as GGUF: a folder that `tune export --gguf` made of the same run.
@@ -43,18 +65,18 @@ enum Content {
 /// Every file but the signature, by its path.
 fn contents(facts: &Facts, options: &PublishOptions) -> Result<BTreeMap<String, Content>, PublishError> {
     let mut contents = BTreeMap::new();
+    let published = Published { checkpoints: options.checkpoints.steps(facts)?, export: options.export(facts)? };
     let result = facts.recipe.adapter.result_folder();
     let listed = facts.claim().files.keys().chain(facts.manifest.environment.keys());
     for path in listed.map(String::as_str).chain(["manifest.json"]) {
-        if options.without_checkpoints && path.starts_with("checkpoints/") {
+        if checkpoint_of(path).is_some_and(|step| !published.checkpoints.contains(&step)) {
             continue;
         }
         let of_result = path.strip_prefix(result).and_then(|rest| rest.strip_prefix('/'));
         let place = of_result.map_or_else(|| format!("{PUBLISHED_RUN}/{path}"), str::to_owned);
         contents.insert(place, Content::Copied(facts.folder.join(path)));
     }
-    let record = options.export(facts)?;
-    for (path, bytes) in documents::all(facts, record.as_ref()) {
+    for (path, bytes) in documents::all(facts, &published) {
         if contents.insert(path.clone(), Content::Made(bytes)).is_some() {
             return Err(PublishError::Twice(path));
         }
@@ -74,10 +96,15 @@ fn contents(facts: &Facts, options: &PublishOptions) -> Result<BTreeMap<String, 
     Ok(contents)
 }
 
+/// The step of the checkpoint that a file of a run folder is part of.
+fn checkpoint_of(path: &str) -> Option<u64> {
+    path.strip_prefix("checkpoints/step-")?.split('/').next()?.parse().ok()
+}
+
 /// Paths that [`publish`] would write; with `gguf` those of an export too, which need not be made yet.
 ///
 /// # Errors
-/// An export that is named and cannot be read.
+/// A checkpoint that the run does not have, or an export that is named and cannot be read.
 pub fn planned(facts: &Facts, options: &PublishOptions, gguf: bool) -> Result<Vec<String>, PublishError> {
     let mut paths: Vec<String> = contents(facts, options)?.into_keys().collect();
     if gguf {
@@ -92,7 +119,7 @@ pub fn planned(facts: &Facts, options: &PublishOptions, gguf: bool) -> Result<Ve
 /// Makes the published folder at `to`, which must not be there; gives the number of its files.
 ///
 /// # Errors
-/// A place that is taken or lies in the run, or files that cannot be read or written. Nothing is left behind.
+/// As [`planned`], a place that is taken or lies in the run, or files that cannot be read or written. Nothing is left behind.
 pub fn publish(facts: &Facts, to: &Path, options: &PublishOptions) -> Result<usize, PublishError> {
     if tune_fs::exists(to) {
         return Err(PublishError::Exists(to.to_owned()));

@@ -1,5 +1,7 @@
 //! `datasets.lock`: which bytes every source of the recipes stands for.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -148,11 +150,15 @@ impl Lock {
                 invalid(line_of(path.trim_matches('.')), error.inner().to_string())
             },
         )?;
+        let mut names = BTreeSet::new();
         for (i, source) in lock.sources.iter().enumerate() {
             let refused = |key: &str, text: &str, problem: &str| {
                 invalid(line_of(&format!("sources.{i}.{key}")), format!("{text:?} is refused: {problem}"))
             };
             path::check(&source.name).map_err(|problem| refused("name", &source.name, problem))?;
+            if !names.insert(&source.name) {
+                return Err(refused("name", &source.name, "another source has this name already"));
+            }
             if source.files.is_empty() == source.commitment.is_none() {
                 let problem = "a source has either `files` or a `commitment`";
                 return Err(invalid(line_of(&format!("sources.{i}.name")), problem.to_owned()));
@@ -242,6 +248,8 @@ mod tests {
             assert!(matches!(error, LockError::Invalid { line: found, .. } if found == line), "{error:?}\n{hostile}");
             assert!(!error.to_string().contains('\u{1b}'), "{error}");
         }
+        let twice = lock().to_yaml().replace("name: \"b\"", "name: \"a\"");
+        assert!(Lock::parse("l", &twice).unwrap_err().to_string().contains("has this name already"));
         let unknown = lock().to_yaml().replace("licence:", "license:");
         assert!(matches!(Lock::parse("l", &unknown), Err(LockError::Invalid { .. })));
     }

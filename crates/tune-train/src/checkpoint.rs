@@ -9,8 +9,9 @@ use burn_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use tune_kernels::KernelBackend;
 use tune_model::HostTensors;
-use tune_model::base::{SafetensorsFile, tensor_root, write_safetensors};
+use tune_model::base::{SafetensorsFile, TensorEntry, root_of_entries, tensor_root, write_safetensors};
 use tune_schema::Digest;
+use tune_schema::text::printable;
 
 use crate::TrainError;
 use crate::optimizer::Moments;
@@ -169,7 +170,7 @@ fn write_checkpoint_files(
     tune_fs::create_dir_all(folder)?;
     write_weights(folder, weights_file, &state.parameters, side)?;
     let moments = write_safetensors(&state.optimizer_tensors(), &BTreeMap::new())?;
-    tune_fs::write_atomic(&folder.join("optimizer.safetensors"), &moments)?;
+    tune_fs::write_atomic(&folder.join(OPTIMIZER), &moments)?;
     tune_fs::write_atomic(&folder.join("state.json"), &tune_schema::to_canonical_json(facts)?)?;
     Ok(())
 }
@@ -179,8 +180,7 @@ fn write_checkpoint_files(
 /// # Errors
 /// A file that is missing, cut off or not in the format.
 pub fn read_tensors(path: &Path) -> Result<HostTensors, TrainError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let file = SafetensorsFile::open(&name, path)?;
+    let file = open_tensors(path)?;
     let mut tensors = HostTensors::new();
     for name in file.tensor_names() {
         let shape = file.tensor_shape(name).unwrap_or_default().to_vec();
@@ -190,32 +190,91 @@ pub fn read_tensors(path: &Path) -> Result<HostTensors, TrainError> {
     Ok(tensors)
 }
 
+/// What is said of each tensor of a safetensors file: name, type, shape and digest. Reads it in chunks, whatever its size.
+///
+/// # Errors
+/// A file that is missing, cut off or not in the format.
+pub fn tensor_entries(path: &Path) -> Result<Vec<TensorEntry>, TrainError> {
+    Ok(open_tensors(path)?.tensor_entries()?)
+}
+
+/// Names and shapes.
+#[must_use]
+pub fn shapes_of(entries: &[TensorEntry]) -> BTreeMap<String, Vec<usize>> {
+    entries.iter().map(|entry| (entry.name.clone(), entry.shape.clone())).collect()
+}
+
+fn open_tensors(path: &Path) -> Result<SafetensorsFile, TrainError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(SafetensorsFile::open(&name, path)?)
+}
+
 /// Largest `state.json` that is read: it holds a few numbers, and a verifier reads strangers' files.
 const STATE_LIMIT: u64 = 1 << 20;
+
+/// The optimizer's file in a checkpoint, and what the names of its tensors begin with.
+const OPTIMIZER: &str = "optimizer.safetensors";
+const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
+
+fn read_facts(folder: &Path) -> Result<CheckpointState, TrainError> {
+    let path = folder.join("state.json");
+    let bytes = tune_fs::read_limited(&path, STATE_LIMIT)?;
+    match serde_json::from_slice(&bytes) {
+        Err(source) => Err(TrainError::Json { path, source }),
+        Ok(facts) if tune_schema::to_canonical_json(&facts)? != bytes => Err(TrainError::NotCanonical { path }),
+        Ok(facts) => Ok(facts),
+    }
+}
+
+fn check_root(folder: &Path, facts: &CheckpointState, found: Digest) -> Result<(), TrainError> {
+    if found == facts.state_root {
+        return Ok(());
+    }
+    Err(TrainError::StateRoot { folder: folder.to_owned(), stated: facts.state_root, found })
+}
+
+/// Checks a checkpoint's tensors against the root it states, without holding them: a stranger's header announces what it
+/// likes. Gives what is said of the parameters.
+///
+/// # Errors
+/// Missing or damaged files, moments that are not those of the parameters, or tensors that do not have the stated root.
+pub fn check_checkpoint(folder: &Path, weights_file: &str) -> Result<(Vec<TensorEntry>, CheckpointState), TrainError> {
+    let facts = read_facts(folder)?;
+    let parameters = tensor_entries(&folder.join(weights_file))?;
+    let moments = tensor_entries(&folder.join(OPTIMIZER))?;
+    let named =
+        |prefix: &'static str| parameters.iter().map(move |entry| (format!("{prefix}{}", entry.name), &entry.shape));
+    let expected: BTreeMap<String, &Vec<usize>> = MOMENTS.into_iter().flat_map(named).collect();
+    let found: BTreeMap<String, &Vec<usize>> = moments.iter().map(|entry| (entry.name.clone(), &entry.shape)).collect();
+    let mut names = found.keys().chain(expected.keys());
+    if let Some(name) = names.find(|name| found.get(*name) != expected.get(*name)) {
+        return Err(TrainError::UnexpectedTensor { folder: folder.to_owned(), name: printable(name) });
+    }
+    let named =
+        parameters.iter().map(|entry| TensorEntry { name: format!("parameter.{}", entry.name), ..entry.clone() });
+    let root = root_of_entries(named.chain(moments));
+    check_root(folder, &facts, root)?;
+    Ok((parameters, facts))
+}
 
 /// Reads a checkpoint and checks its tensors against the root it states.
 ///
 /// # Errors
 /// Missing or damaged files, or tensors that do not have the stated root.
 pub fn read_checkpoint(folder: &Path, weights_file: &str) -> Result<(State, CheckpointState), TrainError> {
-    let facts_path = folder.join("state.json");
-    let facts: CheckpointState = serde_json::from_slice(&tune_fs::read_limited(&facts_path, STATE_LIMIT)?)
-        .map_err(|source| TrainError::Json { path: facts_path, source })?;
+    let facts = read_facts(folder)?;
     let parameters = read_tensors(&folder.join(weights_file))?;
     let (mut first_moments, mut second_moments) = (HostTensors::new(), HostTensors::new());
-    for (name, tensor) in read_tensors(&folder.join("optimizer.safetensors"))? {
-        if let Some(name) = name.strip_prefix("first_moment.") {
+    for (name, tensor) in read_tensors(&folder.join(OPTIMIZER))? {
+        if let Some(name) = name.strip_prefix(MOMENTS[0]) {
             first_moments.insert(name.to_owned(), tensor);
-        } else if let Some(name) = name.strip_prefix("second_moment.") {
+        } else if let Some(name) = name.strip_prefix(MOMENTS[1]) {
             second_moments.insert(name.to_owned(), tensor);
         } else {
-            return Err(TrainError::UnexpectedTensor { folder: folder.to_owned(), name });
+            return Err(TrainError::UnexpectedTensor { folder: folder.to_owned(), name: printable(&name) });
         }
     }
     let state = State { parameters, first_moments, second_moments };
-    let found = state.root();
-    if found != facts.state_root {
-        return Err(TrainError::StateRoot { folder: folder.to_owned(), stated: facts.state_root, found });
-    }
+    check_root(folder, &facts, state.root())?;
     Ok((state, facts))
 }

@@ -117,12 +117,18 @@ pub enum TrainError {
         name: String,
     },
     /// A tensor that no checkpoint holds.
-    #[error("`{folder}` holds the unexpected tensor `{name}`")]
+    #[error("`{folder}`: a checkpoint has no tensor `{name}`, or has it in another shape, or it is missing")]
     UnexpectedTensor {
         /// The checkpoint.
         folder: PathBuf,
         /// The tensor.
         name: String,
+    },
+    /// A text that says the same in another form.
+    #[error("`{path}` is not in the form that a run writes it in")]
+    NotCanonical {
+        /// The file.
+        path: PathBuf,
     },
     /// A checkpoint was changed.
     #[error("`{folder}`: the tensors have root {found}, `state.json` says {stated}")]
@@ -186,7 +192,11 @@ impl TrainError {
     pub fn is_difference(&self) -> bool {
         match self {
             Self::Source(error) => error.is_difference(),
-            Self::StateRoot { .. } | Self::TrainableSet { .. } | Self::UnexpectedTensor { .. } | Self::Chain(_) => true,
+            Self::StateRoot { .. }
+            | Self::NotCanonical { .. }
+            | Self::TrainableSet { .. }
+            | Self::UnexpectedTensor { .. }
+            | Self::Chain(_) => true,
             _ => false,
         }
     }
@@ -229,6 +239,7 @@ impl TrainError {
             | Self::TrainableSet { .. }
             | Self::UnexpectedTensor { .. }
             | Self::StateRoot { .. }
+            | Self::NotCanonical { .. }
             | Self::Chain(_)
             | Self::Json { .. } => {
                 Some("the run folder was changed after it was written: remove it and run again".to_owned())

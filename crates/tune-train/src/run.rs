@@ -45,6 +45,7 @@ pub struct RunOutcome {
 
 /// One line of `metrics.jsonl`, for people and plots.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Metric {
     /// From 1.
     pub step: u64,

@@ -6,17 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tune_data::DataError;
+use tune_model::base::BaseModel;
+use tune_model::trained_shapes;
 use tune_schema::chain::ChainRecord;
 use tune_schema::lock::LockedSource;
 use tune_schema::manifest::{ClaimInputs, StreamFacts};
 use tune_schema::text::printable;
 use tune_schema::{Digest, to_canonical_json};
-use tune_source::recorded;
 use tune_source::secrets::SecretsFile;
+use tune_source::{SourceError, recorded};
 use tune_train::checkpoint::SideFiles;
 use tune_train::environment::Environment;
 use tune_train::evaluate::is_asked;
 use tune_train::job::{self, WithoutRows};
+use tune_train::trainer::lora_spec;
 use tune_train::{Job, JobOptions, Observer, RunFolder, TrainError, run};
 
 use crate::files::{Evidence, TEXT_LIMIT};
@@ -48,6 +51,8 @@ pub fn check(
         verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
         return None;
     }
+    // What a folder says of places and secrets is not claimed: a copy may lead to other bytes than the run had.
+    let given = options;
     let options = match origin {
         Origin::Here => located(folder, evidence, options),
         Origin::Fetched | Origin::FetchedByName => options.clone(),
@@ -59,10 +64,11 @@ pub fn check(
         .filter_map(|source| Some((source.name.clone(), lacking(source, &options)?)))
         .collect();
     if !withheld.is_empty() {
-        let opened = check_without_rows(folder, evidence, &withheld, &options, verdict, observer)?;
+        let opened = check_without_rows(folder, evidence, &withheld, [given, &options], verdict, observer)?;
         return Some(Opened::WithoutRows(Box::new(opened)));
     }
-    let job = record_error(reopen(evidence, &options, observer), verdict)?;
+    let job = record_error(reopen(evidence, &options, observer), evidence, given, verdict)?;
+    check_shapes(evidence, &job.base, verdict);
     let sources = format!("{} sources, base model, tokenizer and template", job.sources.len());
     check_inputs(evidence, &job.inputs, sources, verdict);
     check_stream(evidence, &job, verdict);
@@ -105,14 +111,15 @@ fn check_without_rows(
     folder: &RunFolder,
     evidence: &Evidence,
     withheld: &BTreeMap<String, String>,
-    options: &JobOptions,
+    [given, options]: [&JobOptions; 2],
     verdict: &mut Verdict,
     observer: &mut dyn Observer,
 ) -> Option<WithoutRows> {
     let names: BTreeSet<String> = withheld.keys().cloned().collect();
     let (recipe, overrides) = (evidence.recipe.clone(), evidence.manifest.claim.inputs.overrides.clone());
     let parts = job::reopen_without(names, recipe, overrides, &evidence.lock, options, observer);
-    let parts = record_error(parts, verdict)?;
+    let parts = record_error(parts, evidence, given, verdict)?;
+    check_shapes(evidence, &parts.base, verdict);
     let all = parts.read.len() + parts.withheld.len();
     let sources = format!("{} of {all} data sources, base model, tokenizer and template", parts.read.len());
     check_inputs(evidence, &parts.inputs, sources, verdict);
@@ -143,12 +150,32 @@ pub(crate) fn check_name(source: &str) -> String {
 /// The check about bytes that are not what is locked. That says something of what the verifier has, and nothing of the claim.
 pub(crate) const AT_HAND: &str = "sources at hand";
 
-/// What was opened, or the error as an outcome.
-fn record_error<T>(result: Result<T, TrainError>, verdict: &mut Verdict) -> Option<T> {
+/// What was opened, or the error as an outcome. `given` is what the verifier named: other bytes where only the folder says
+/// that a source lies are no difference, for a copy of a folder can say anything.
+fn record_error<T>(
+    result: Result<T, TrainError>,
+    evidence: &Evidence,
+    given: &JobOptions,
+    verdict: &mut Verdict,
+) -> Option<T> {
     let error = match result {
         Ok(opened) => return Some(opened),
         Err(error) => error,
     };
+    if let TrainError::Source(SourceError::Differs { name, .. }) = &error
+        && let Some(source) = evidence.lock.sources.iter().find(|source| source.name == *name)
+    {
+        let committed = source.commitment.is_some();
+        let placed = source.has_address() || given.locations.contains_key(name);
+        if !placed || committed && given.source.secrets.is_none() {
+            let secrets = if committed { " with `--secrets FILE`" } else { "" };
+            let reason = format!(
+                "{error} (that is what lies where the folder says: `--source {name}=PATH`{secrets} names what the run had)"
+            );
+            verdict.record(Level::Data, "sources", Outcome::NotChecked(reason));
+            return None;
+        }
+    }
     let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
     let reason = format!("{error}{hint}");
     if matches!(error, TrainError::Data(DataError::TooManyRows(_))) {
@@ -170,6 +197,25 @@ fn check_inputs(evidence: &Evidence, found: &ClaimInputs, sources: String, verdi
         Outcome::Differs("what the sources give is not the claim's inputs".to_owned())
     };
     verdict.record(Level::Data, "sources", outcome);
+}
+
+/// That the trained tensors are those that recipe and base model have: what is loaded later is as large as they say.
+fn check_shapes(evidence: &Evidence, base: &BaseModel, verdict: &mut Verdict) {
+    let outcome = match trained_shapes(&base.config, lora_spec(&evidence.recipe).as_ref()) {
+        Err(error) => Outcome::NotChecked(error.to_string()),
+        Ok(expected) => {
+            let found = &evidence.shapes;
+            let mut names = expected.keys().chain(found.keys());
+            match names.find(|name| expected.get(*name) != found.get(*name)) {
+                None => Outcome::Verified(format!("{} tensors as recipe and base model have them", expected.len())),
+                Some(name) => Outcome::Differs(format!(
+                    "`{}` is not as recipe and base model have it, is missing, or should not be there",
+                    printable(name)
+                )),
+            }
+        }
+    };
+    verdict.record(Level::Data, "trained tensors", outcome);
 }
 
 /// The computation of a run again, from the sources at these places.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tune_fs::FsError;
+use tune_model::base::{TensorEntry, root_of_entries};
 use tune_schema::chain::ChainRecord;
 use tune_schema::commitment::Commitment;
 use tune_schema::lock::{Lock, LockedSource};
@@ -37,6 +38,8 @@ pub struct Evidence {
     pub chain: Vec<ChainRecord>,
     /// Steps whose checkpoints are not in the published folder.
     pub withheld: BTreeSet<u64>,
+    /// Names and shapes of the trained tensors, in the result and in every checkpoint that is here.
+    pub shapes: BTreeMap<String, Vec<usize>>,
 }
 
 /// Largest manifest, recipe or lock that is read: they are small texts, and a verifier reads strangers' files.
@@ -106,41 +109,27 @@ pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, FsError> {
     Ok(tune_fs::list_files_recursive(published)?.into_iter().filter_map(name).collect())
 }
 
-/// Whether a file beside the result is of a kind that other tools load from such a folder: weights, code, settings, templates.
+/// Whether a file beside the result could be loaded or run by another tool: whatever is not a document of `tune publish`, a
+/// file of its export, or of a kind that is only looked at.
 fn is_loadable(path: &str) -> bool {
-    const KINDS: [&str; 25] = [
-        "bin",
-        "ckpt",
-        "gguf",
-        "h5",
-        "ipynb",
-        "jinja",
-        "joblib",
-        "json",
-        "model",
-        "msgpack",
-        "npy",
-        "npz",
-        "onnx",
-        "pickle",
-        "pkl",
-        "pt",
-        "pth",
-        "py",
-        "pyc",
-        "safetensors",
-        "sh",
-        "so",
-        "txt",
-        "yaml",
-        "yml",
+    const LOOKED_AT: [&str; 9] = ["csv", "gif", "jpeg", "jpg", "md", "pdf", "png", "svg", "webp"];
+    const NAMES: [&str; 9] = [
+        ".gitattributes",
+        ".gitignore",
+        "CITATION.cff",
+        "LICENCE",
+        "LICENCE.txt",
+        "LICENSE",
+        "LICENSE.txt",
+        "NOTICE",
+        "NOTICE.txt",
     ];
-    const TERMS: [&str; 3] = ["LICENCE.txt", "LICENSE.txt", "NOTICE.txt"];
     let kind = path.rsplit_once('.').map(|(_, kind)| kind.to_ascii_lowercase());
-    kind.is_some_and(|kind| KINDS.contains(&kind.as_str()))
-        && !TERMS.contains(&path)
-        && !tune_publish::documents::is_document(path)
-        && !export::is_export(path)
+    let by_tools = [attest::FILE_NAME, tune_publish::signature::FILE_NAME].contains(&path)
+        || tune_publish::documents::is_document(path)
+        || tune_publish::signature::is_ignored(path)
+        || export::is_export(path);
+    !by_tools && !NAMES.contains(&path) && !kind.is_some_and(|kind| LOOKED_AT.contains(&kind.as_str()))
 }
 
 /// The manifest in itself.
@@ -184,6 +173,7 @@ fn withheld_steps(folder: &RunFolder, listed: &BTreeMap<&String, &Digest>, found
 /// Every file that the manifest lists, and that there are no others.
 fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdict: &mut Verdict) -> Listed {
     let listed: BTreeMap<&String, &Digest> = manifest.claim.files.iter().chain(&manifest.environment).collect();
+    let here: BTreeSet<&String> = found.iter().collect();
     let withheld = withheld_steps(folder, &listed, found);
     let (mut verified, mut missing) = (0, 0);
     for (path, stated) in &listed {
@@ -192,7 +182,7 @@ fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdi
             Outcome::Differs(format!("the manifest lists this path, which no run has: {problem}"))
         } else if checkpoint_of(path).is_some_and(|step| withheld.contains(&step)) {
             continue;
-        } else if !found.contains(path) {
+        } else if !here.contains(path) {
             missing += 1;
             Outcome::NotChecked("the manifest lists this file, and it is not here".to_owned())
         } else {
@@ -284,11 +274,12 @@ fn check_contents(
     let steps = chain.len().saturating_sub(1) as u64;
     let recipe_text = text(&folder.recipe()).ok()?;
     let evaluation = check_evaluation(folder, &manifest);
+    let shapes = check_checkpoints(folder, &manifest, &chain, &recipe, &withheld);
     let sound = [
         need("recipe.yaml", check_recipe(&recipe_text, &recipe, &manifest)),
         need("names of files", check_names(&manifest, &recipe, steps)),
         need("chain", check_chain(&manifest, &chain, &recipe)),
-        need("checkpoints", check_checkpoints(folder, &manifest, &chain, &recipe, &withheld)),
+        need("checkpoints", problem(shapes.as_ref().err())),
         need("evaluation", problem(evaluation.as_ref().err())),
         need("metrics.jsonl", check_metrics(folder, &chain)),
     ];
@@ -302,18 +293,22 @@ fn check_contents(
         Outcome::Verified(format!("{} state roots", manifest.claim.checkpoints.len() - withheld.len())),
     );
     check_commitments(&manifest, evaluation.ok()?, verdict);
-    Some(Evidence { recipe, recipe_text, lock, chain, withheld, manifest })
+    Some(Evidence { recipe, recipe_text, lock, chain, withheld, shapes: shapes.ok()?, manifest })
 }
 
 fn equal<T: PartialEq + std::fmt::Display>(what: &str, found: T, stated: T) -> Result<(), String> {
     if found == stated { Ok(()) } else { Err(format!("{what}: the claim says {stated}, found {found}")) }
 }
 
+/// What a text is that says the same in another form: a remark could say anything.
+const AS_WRITTEN: &str = "it is not in the form that a run writes it in";
+
 fn read_recipe(bytes: &[u8], stated: Digest) -> Result<Recipe, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let claimed = recipe::parse_claimed("resolved.yaml", text).map_err(|error| error.to_string())?;
     equal("the resolved recipe", canonical_digest(&claimed).map_err(|error| error.to_string())?, stated)?;
-    recipe::from_claimed_in_place(&claimed).map_err(|error| error.to_string())
+    let recipe = recipe::from_claimed_in_place(&claimed).map_err(|error| error.to_string())?;
+    if recipe.claimed_yaml() == text { Ok(recipe) } else { Err(AS_WRITTEN.to_owned()) }
 }
 
 /// That the recipe as written, with the overrides that the claim states, is the resolved recipe.
@@ -332,6 +327,9 @@ fn check_recipe(text: &[u8], resolved: &Recipe, manifest: &Manifest) -> Result<(
 fn read_lock(bytes: &[u8], claim: &tune_schema::manifest::Claim) -> Result<Lock, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let lock = Lock::parse("datasets.lock", text).map_err(|error| error.to_string())?;
+    if lock.to_yaml() != text {
+        return Err(AS_WRITTEN.to_owned());
+    }
     for source in &claim.inputs.sources {
         if !lock.sources.contains(source) {
             return Err(format!("the source `{}` is not what the claim says", source.name));
@@ -392,6 +390,13 @@ fn check_chain(manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> R
     if facts != claim.training {
         return Err("the claim's training settings are not those of the resolved recipe".to_owned());
     }
+    let full = |step: u64| step.saturating_mul(recipe.rows_per_step());
+    if let Some(record) = chain.iter().find(|record| record.rows != full(record.step).min(last.rows)) {
+        return Err(format!("step {}: it has not as many rows as a step of this recipe has", record.step));
+    }
+    if claim.stream.tokens > last.rows.saturating_mul(recipe.sequence_len.into()) {
+        return Err("there are more tokens than the rows have room for".to_owned());
+    }
     // Without a root at each of these steps there would be nothing to compute again.
     for record in chain {
         let due = record.step == 0 || checkpoint_due(recipe, record.step, last.step);
@@ -411,30 +416,29 @@ fn check_chain(manifest: &Manifest, chain: &[ChainRecord], recipe: &Recipe) -> R
     Ok(())
 }
 
-/// Every checkpoint against the chain, the first and last also against the claim's roots.
+/// Every checkpoint against the chain, the first and last also against the claim's roots. Names and shapes of the trained
+/// tensors.
 fn check_checkpoints(
     folder: &RunFolder,
     manifest: &Manifest,
     chain: &[ChainRecord],
     recipe: &Recipe,
     withheld: &BTreeSet<u64>,
-) -> Result<(), String> {
+) -> Result<BTreeMap<String, Vec<usize>>, String> {
     let weights = layout::weights_file(recipe);
     let last = chain.last().map_or(0, |record| record.step);
     let result = folder.result(recipe.adapter).join(weights);
-    let tensors = checkpoint::read_tensors(&result).map_err(|error| error.to_string())?;
-    equal(
-        &format!("{}: the root of its tensors", result.display()),
-        checkpoint::parameter_root(&tensors),
-        manifest.claim.final_root,
-    )?;
+    let tensors = checkpoint::tensor_entries(&result).map_err(|error| error.to_string())?;
+    let root = |entries: &[TensorEntry]| root_of_entries(entries.iter().cloned());
+    equal(&format!("{}: the root of its tensors", result.display()), root(&tensors), manifest.claim.final_root)?;
+    let shapes = checkpoint::shapes_of(&tensors);
     let saved = chain.iter().filter(|record| record.state_root.is_some());
     if saved.clone().next_back().is_none_or(|record| record.step != last) {
         return Err("there is no checkpoint of the last step".to_owned());
     }
     for record in saved.filter(|record| !withheld.contains(&record.step)) {
         let path = folder.checkpoint(record.step);
-        let (state, facts) = checkpoint::read_checkpoint(&path, weights).map_err(|error| error.to_string())?;
+        let (parameters, facts) = checkpoint::check_checkpoint(&path, weights).map_err(|error| error.to_string())?;
         let expected = CheckpointState {
             step: record.step,
             rows: record.rows,
@@ -445,17 +449,23 @@ fn check_checkpoints(
         if facts != expected {
             return Err(format!("step {}: the checkpoint is not the one in the chain", record.step));
         }
+        if checkpoint::shapes_of(&parameters) != shapes {
+            return Err(format!(
+                "step {}: the checkpoint's tensors have other names or shapes than the result's",
+                record.step
+            ));
+        }
         if record.step == 0 {
-            equal("the initial root", state.parameter_root(), manifest.claim.initial_root)?;
+            equal("the initial root", root(&parameters), manifest.claim.initial_root)?;
         }
         if record.step == last {
-            equal("the final root", state.parameter_root(), manifest.claim.final_root)?;
-            if tensors != state.parameters {
+            equal("the final root", root(&parameters), manifest.claim.final_root)?;
+            if tensors != parameters {
                 return Err(format!("{}: the weights are not those of the last checkpoint", result.display()));
             }
         }
     }
-    Ok(())
+    Ok(shapes)
 }
 
 /// The metrics, which people plot, against the chain.
@@ -507,6 +517,12 @@ fn check_evaluation(folder: &RunFolder, manifest: &Manifest) -> Result<usize, St
     let [before, after] =
         ["before", "after"].map(|when| read_scores(&folder.evaluation(when)).map_err(|error| error.to_string()));
     let (before, after) = (before?, after?);
+    for (when, scores) in [("before", &before), ("after", &after)] {
+        let canonical = to_canonical_json(scores).ok().map(|bytes| Digest::of(&bytes));
+        if canonical.as_ref() != manifest.claim.files.get(&format!("evaluation-{when}.json")) {
+            return Err(format!("evaluation-{when}.json: {AS_WRITTEN}"));
+        }
+    }
     let sources = &manifest.claim.inputs.sources;
     let committed = |name: &str| sources.iter().any(|source| source.name == name && source.commitment.is_some());
     let mut withheld = 0;

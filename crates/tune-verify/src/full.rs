@@ -4,6 +4,7 @@ use tune_kernels::KernelBackend;
 use tune_schema::Digest;
 use tune_schema::chain::ChainRecord;
 use tune_schema::manifest::Manifest;
+use tune_schema::text::printable;
 use tune_train::{Job, Observer, RunFolder, chain_file, run};
 
 use crate::device_bound::{elsewhere, judged};
@@ -44,10 +45,10 @@ fn rerun<B: KernelBackend>(
     let bytes = tune_fs::read(&folder.chain()).map_err(|error| error.to_string())?;
     let origin = tune_schema::canonical_digest(&job.inputs).unwrap_or(Digest::of(b""));
     let chain = chain_file::parse_chain("chain.jsonl", &bytes, origin).map_err(|error| error.to_string())?;
-    Ok(Outcome::Differs(
-        first_difference(&chain, evidence)
-            .unwrap_or_else(|| format!("the claims differ in `{}`", differing_member(found, stated))),
-    ))
+    Ok(Outcome::Differs(first_difference(&chain, evidence).unwrap_or_else(|| match differing_file(found, stated) {
+        Some(path) => format!("`{path}` is not what the computation gives"),
+        None => format!("the claims differ in `{}`", differing_member(found, stated)),
+    })))
 }
 
 /// The first record that differs.
@@ -57,6 +58,14 @@ fn first_difference(chain: &[ChainRecord], evidence: &Evidence) -> Option<String
         .zip(&evidence.chain)
         .find(|(found, stated)| found != stated)
         .map(|(found, stated)| difference(found, stated))
+}
+
+/// The first file of the claim that differs, where both have it.
+fn differing_file(found: &Manifest, stated: &Manifest) -> Option<String> {
+    let mut files = stated.claim.files.iter();
+    let differs =
+        |(path, digest): &(&String, &Digest)| found.claim.files.get(*path).is_some_and(|found| found != *digest);
+    files.find(differs).map(|(path, _)| printable(path))
 }
 
 /// The first member of the claim that differs.

@@ -1,7 +1,9 @@
 //! What would be fetched to compare a run with its sources: addresses that whoever made the run chose.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use tune_schema::Digest;
 use tune_schema::lock::{Lock, LockedSource};
 use tune_schema::text::printable;
 use tune_source::lock_file::FILE_NAME;
@@ -20,8 +22,12 @@ pub fn unfetched(target: &Path, options: &JobOptions) -> Vec<LockedSource> {
         let bytes = tune_fs::read_limited(&folder.lock(), files::TEXT_LIMIT).ok()?;
         Lock::parse(FILE_NAME, std::str::from_utf8(&bytes).ok()?).ok()
     };
-    let is_here = |source: &LockedSource| match source.files.as_slice() {
-        [file] => options.source.store.verify(&file.sha256).is_ok_and(|found| found.is_some()),
+    // Each content is read once, however many entries of a stranger's lock name it.
+    let mut known: BTreeMap<Digest, bool> = BTreeMap::new();
+    let mut is_here = |source: &LockedSource| match source.files.as_slice() {
+        [file] => *known
+            .entry(file.sha256)
+            .or_insert_with(|| options.source.store.verify(&file.sha256).is_ok_and(|found| found.is_some())),
         _ => false,
     };
     let mut sources = read().map(|lock| lock.sources).unwrap_or_default();

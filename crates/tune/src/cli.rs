@@ -382,6 +382,9 @@ pub(crate) struct PublishOptions {
     /// Sign with this private key
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// Publish only the checkpoints of these steps: `0,50,100`
+    #[arg(long, value_name = "STEPS", value_delimiter = ',', conflicts_with = "without_checkpoints")]
+    pub(crate) checkpoints: Vec<u64>,
     /// Leave the checkpoints out: verifiers can then only compute the whole run again, or its first steps
     #[arg(long)]
     pub(crate) without_checkpoints: bool,

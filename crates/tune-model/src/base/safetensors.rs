@@ -18,6 +18,7 @@ use tune_schema::Digest;
 
 use super::error::BaseError;
 use super::file::ModelFile;
+use super::root::TensorEntry;
 use super::store::{StoredTensor, TensorStore, usable_name};
 use tune_kernels::encoding::Encoding;
 
@@ -91,6 +92,14 @@ impl SafetensorsFile {
     /// If it cannot be read.
     pub fn tensor_root(&self) -> Result<Digest, BaseError> {
         self.store.root()
+    }
+
+    /// What that root takes from each tensor, by name. Reads the file once, in chunks, whatever its size.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn tensor_entries(&self) -> Result<Vec<TensorEntry>, BaseError> {
+        self.store.entries()
     }
 }
 

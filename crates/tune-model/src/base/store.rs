@@ -181,10 +181,14 @@ impl TensorStore {
         Ok((file, tensor, encoding))
     }
 
-    /// The tensor root (see [`super::root`]) of everything stored. Reads all weights once, in chunks.
+    /// The tensor root (see [`super::root`]) of everything stored.
     pub(crate) fn root(&self) -> Result<Digest, BaseError> {
-        let entries: Result<Vec<TensorEntry>, BaseError> = self
-            .tensors
+        self.entries().map(root_of_entries)
+    }
+
+    /// What the tensor root takes from each tensor, by name. Reads all weights once, in chunks.
+    pub(crate) fn entries(&self) -> Result<Vec<TensorEntry>, BaseError> {
+        self.tensors
             .iter()
             .map(|(name, tensor)| {
                 let mut hasher = Hasher::new();
@@ -196,8 +200,7 @@ impl TensorStore {
                     digest: hasher.finish(),
                 })
             })
-            .collect();
-        Ok(root_of_entries(entries?))
+            .collect()
     }
 }
 

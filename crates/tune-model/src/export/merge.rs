@@ -16,9 +16,9 @@ use tune_kernels::lanes::{Fma as _, Fused};
 
 use super::ExportError;
 use super::adapter::{AdapterFacts, Branch, branches};
-use crate::base::{BaseModel, ModelConfig};
-use crate::block::{LINEARS, linear_shapes};
-use crate::model::{EMBEDDING, HEAD, HostTensors, NORM};
+use crate::base::BaseModel;
+use crate::model::HostTensors;
+use crate::shapes::decoder_shapes;
 
 /// A base model and an adapter whose tensors were checked against it. Weights are merged when they are asked for, one
 /// tensor at a time.
@@ -87,28 +87,4 @@ impl<'a> Merged<'a> {
     pub fn to_host(&self) -> Result<HostTensors, ExportError> {
         self.shapes.iter().map(|(name, shape)| Ok((name.clone(), (shape.clone(), self.load(name)?)))).collect()
     }
-}
-
-/// Names and shapes of all weights of a decoder.
-pub(super) fn decoder_shapes(config: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
-    let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
-    let mut shapes = BTreeMap::new();
-    shapes.insert(EMBEDDING.to_owned(), vec![vocabulary, hidden]);
-    shapes.insert(NORM.to_owned(), vec![hidden]);
-    if !config.tie_word_embeddings {
-        shapes.insert(HEAD.to_owned(), vec![vocabulary, hidden]);
-    }
-    for layer in 0..config.num_layers {
-        let block = format!("model.layers.{layer}");
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            shapes.insert(format!("{block}.{norm}.weight"), vec![hidden]);
-        }
-        for (index, (linear, (outputs, inputs))) in LINEARS.into_iter().zip(linear_shapes(config)).enumerate() {
-            shapes.insert(format!("{block}.{linear}.weight"), vec![outputs, inputs]);
-            if if index < 4 { config.attention_bias } else { config.mlp_bias } {
-                shapes.insert(format!("{block}.{linear}.bias"), vec![outputs]);
-            }
-        }
-    }
-    shapes
 }

@@ -74,8 +74,8 @@ pub struct Audit {
     pub osaid: Vec<Requirement>,
     /// MOF class, and what the next one lacks.
     pub mof_class: Option<&'static str>,
-    /// Components that the next class needs.
-    pub mof_missing: Vec<&'static str>,
+    /// Components that the next class needs, or open licences of them.
+    pub mof_missing: Vec<String>,
     /// Personal data in the rows; empty where the rows were not looked at.
     pub personal_data: Vec<Scan>,
     /// Everything that needs attention, the heaviest first.
@@ -118,13 +118,13 @@ pub fn audit(facts: &Facts, rows: Option<&ScanOptions>) -> Audit {
     licences(facts, &mut findings);
     fields(facts, &mut findings);
     let scans = rows.map(|options| scan(facts, options)).unwrap_or_default();
-    personal(&scans, &mut findings);
-    let (class, missing) = openness::class(&openness::present(facts));
-    let missing: Vec<&str> = missing.into_iter().map(openness::Component::name).collect();
+    personal(&scans, facts.recipe.considerations.personal_data.as_deref(), &mut findings);
+    let (class, missing) = openness::class(&openness::present(facts, &facts.checkpoints()));
     if !missing.is_empty() {
         let next = class.map_or("III", |class| if class == openness::Class::OpenModel { "II" } else { "I" });
         let finding = format!("class {next} of the Model Openness Framework lacks: {}", missing.join(", "));
-        findings.add(Severity::Note, "MOF", finding, "publish these beside the model, or state their source as open");
+        let remedy = "publish these beside the model, or state `class: open` and open licences of the sources under `provenance`";
+        findings.add(Severity::Note, "MOF", finding, remedy);
     }
     let mut findings = findings.0;
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.area.cmp(b.area)));
@@ -284,7 +284,16 @@ fn fields(facts: &Facts, findings: &mut Findings) {
     }
 }
 
-fn personal(scans: &[Scan], findings: &mut Findings) {
+/// Where the recipe says something of personal data, the model card does too: whether it is true is then for a person to see.
+fn personal(scans: &[Scan], stated: Option<&str>, findings: &mut Findings) {
+    let (severity, remedy) = match stated.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => (Severity::Note, format!("see that `considerations.personal_data` says it: {text}")),
+        None => {
+            let remedy =
+                "look at these rows; remove them, or say in `considerations.personal_data` why they may be there";
+            (Severity::Warning, remedy.to_owned())
+        }
+    };
     for scan in scans {
         if let Some(problem) = &scan.problem {
             let finding = format!("`{}` could not be searched: {problem}", scan.source);
@@ -299,9 +308,7 @@ fn personal(scans: &[Scan], findings: &mut Findings) {
                 found.count,
                 first.join(", ")
             );
-            let remedy =
-                "look at these rows; remove them, or say in `considerations.personal_data` why they may be there";
-            findings.add(Severity::Warning, "personal data", finding, remedy);
+            findings.add(severity, "personal data", finding, &remedy);
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The Model Openness Framework 1.0: which of its components a published folder has, and which class that is.
+//! The Model Openness Framework 1.0: which of its components a published folder has under which terms, and which class that is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tune_schema::recipe::DataClass;
 
-use crate::documents::{PROJECT, card, report};
+use crate::documents::{CODE_LICENCE, PROJECT, card, report};
 use crate::facts::Facts;
+use crate::licence::Licence;
 
 /// A component of the framework. Research paper is left out: a tool cannot write one, and a technical report stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,14 +136,45 @@ impl Component {
                 | Self::SupportingLibraries
         )
     }
+
+    /// Whether it is the data sources' own rows.
+    #[must_use]
+    pub fn is_data(self) -> bool {
+        matches!(self, Self::Datasets | Self::EvaluationData)
+    }
 }
 
-/// The components that are there, with their place in the published folder or on the web.
+/// A component that is there.
+#[derive(Debug, Clone)]
+pub struct Present {
+    /// Its place in the published folder or on the web.
+    pub place: String,
+    /// Its terms, where they are on record.
+    pub licence: Option<Licence>,
+}
+
+impl Present {
+    /// Whether it counts: what is there under other terms than open ones makes no class.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.licence.as_ref().is_some_and(Licence::is_open)
+    }
+}
+
+/// The components that are there, where the checkpoints of these steps are.
 #[must_use]
-pub fn present(facts: &Facts) -> BTreeMap<Component, String> {
-    let mut components: BTreeMap<Component, String> = BTreeMap::new();
+pub fn present(facts: &Facts, checkpoints: &BTreeSet<u64>) -> BTreeMap<Component, Present> {
+    let (code, data, result) = (Some(Licence::new(CODE_LICENCE)), facts.terms_of_data(), facts.terms());
+    let mut components: BTreeMap<Component, Present> = BTreeMap::new();
     let mut add = |component: Component, place: &str| {
-        components.insert(component, place.to_owned());
+        let licence = if component.is_code() {
+            &code
+        } else if component.is_data() {
+            &data
+        } else {
+            &result
+        };
+        components.insert(component, Present { place: place.to_owned(), licence: licence.clone() });
     };
     for code in [
         Component::ModelArchitecture,
@@ -161,7 +193,9 @@ pub fn present(facts: &Facts) -> BTreeMap<Component, String> {
     add(Component::ModelCard, card::FILE_NAME);
     add(Component::DataCard, card::FILE_NAME);
     add(Component::Metadata, "run/manifest.json");
-    add(Component::IntermediateParameters, "run/checkpoints");
+    if !checkpoints.is_empty() {
+        add(Component::IntermediateParameters, "run/checkpoints");
+    }
     let evaluation = &facts.claim().evaluation;
     if evaluation.loss_after.is_some() || evaluation.exact_match_examples > 0 {
         add(Component::EvaluationResults, "run/evaluation-after.json");
@@ -179,12 +213,17 @@ pub fn present(facts: &Facts) -> BTreeMap<Component, String> {
     components
 }
 
-/// The class that these components make, and what the next one lacks.
+/// The class that these components make, and what the next one lacks: a component, or an open licence of it.
 #[must_use]
-pub fn class(present: &BTreeMap<Component, String>) -> (Option<Class>, Vec<Component>) {
+pub fn class(present: &BTreeMap<Component, Present>) -> (Option<Class>, Vec<String>) {
+    let lacking = |component: &Component| match present.get(component) {
+        Some(found) if found.is_open() => None,
+        Some(_) => Some(format!("an open licence of {}", component.name())),
+        None => Some(component.name().to_owned()),
+    };
     let mut reached = None;
     for class in Class::ALL {
-        let missing: Vec<Component> = class.needs().iter().copied().filter(|one| !present.contains_key(one)).collect();
+        let missing: Vec<String> = class.needs().iter().filter_map(lacking).collect();
         if !missing.is_empty() {
             return (reached, missing);
         }
@@ -197,14 +236,33 @@ pub fn class(present: &BTreeMap<Component, String>) -> (Option<Class>, Vec<Compo
 mod tests {
     use super::*;
 
+    fn all() -> BTreeMap<Component, Present> {
+        let open = Present { place: String::new(), licence: Some(Licence::new("MIT")) };
+        Class::ALL.iter().flat_map(|class| class.needs()).map(|one| (*one, open.clone())).collect()
+    }
+
     #[test]
     fn classes_are_cumulative() {
-        let all = || Class::ALL.iter().flat_map(|class| class.needs()).map(|one| (*one, String::new()));
-        let full: BTreeMap<Component, String> = all().collect();
-        assert_eq!(class(&full), (Some(Class::OpenScience), vec![]));
-        let without = |left_out: Component| class(&all().filter(|(one, _)| *one != left_out).collect());
-        assert_eq!(without(Component::Datasets), (Some(Class::OpenTooling), vec![Component::Datasets]));
-        assert_eq!(without(Component::EvaluationData), (Some(Class::OpenModel), vec![Component::EvaluationData]));
-        assert_eq!(without(Component::ModelCard), (None, vec![Component::ModelCard]));
+        assert_eq!(class(&all()), (Some(Class::OpenScience), vec![]));
+        let without = |left_out: Component| {
+            let mut rest = all();
+            rest.remove(&left_out);
+            class(&rest)
+        };
+        let lacking = |component: Component| vec![component.name().to_owned()];
+        assert_eq!(without(Component::Datasets), (Some(Class::OpenTooling), lacking(Component::Datasets)));
+        assert_eq!(without(Component::EvaluationData), (Some(Class::OpenModel), lacking(Component::EvaluationData)));
+        assert_eq!(without(Component::ModelCard), (None, lacking(Component::ModelCard)));
+    }
+
+    #[test]
+    fn what_is_there_under_other_terms_does_not_count() {
+        for licence in [None, Some("CC-BY-NC-4.0"), Some("LicenseRef-terms")] {
+            let mut components = all();
+            let closed = Present { place: String::new(), licence: licence.map(Licence::new) };
+            components.insert(Component::Datasets, closed);
+            let lacking = vec!["an open licence of Datasets".to_owned()];
+            assert_eq!(class(&components), (Some(Class::OpenTooling), lacking), "{licence:?}");
+        }
     }
 }

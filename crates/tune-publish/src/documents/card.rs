@@ -1,11 +1,15 @@
 //! The model card: front matter that the Hugging Face hub understands, then text for people.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::{PROJECT, cell, code, eu_summary, or_unknown, report, spdx};
+use super::commands::{self, FOLDER};
+use super::{PROJECT, Published, cell, code, eu_summary, or_unknown, report, spdx};
 use tune_schema::export::{self, ExportRecord};
 use tune_schema::recipe::{DataClass, Numerics};
 
+use crate::error::listed;
 use crate::facts::{Facts, Source};
 use crate::identifier::HubKind;
 use crate::interval::wilson;
@@ -16,7 +20,7 @@ pub const FILE_NAME: &str = "README.md";
 
 /// The card; with a section on GGUF where an export is published too.
 #[must_use]
-pub fn card(facts: &Facts, export: Option<&ExportRecord>) -> String {
+pub fn card(facts: &Facts, published: &Published) -> String {
     let name = facts.name();
     let mut text =
         format!("---\n{}---\n\n# {}\n\n", tune_schema::recipe::yaml::emit(&front_matter(facts)), cell(&name));
@@ -32,8 +36,8 @@ pub fn card(facts: &Facts, export: Option<&ExportRecord>) -> String {
         who_gets_the_same_bits(facts)
     );
     text += &usage(facts);
-    text += &export.map(ollama).unwrap_or_default();
-    text += &verification(facts);
+    text += &published.export.as_ref().map(|record| ollama(facts, record)).unwrap_or_default();
+    text += &verification(facts, &published.checkpoints);
     text += &data_table(facts);
     text += &results(facts);
     text += &considerations(facts);
@@ -41,10 +45,11 @@ pub fn card(facts: &Facts, export: Option<&ExportRecord>) -> String {
     text += &format!(
         "## Documents\n\n`provenance.json` (SLSA), `bom.cdx.json` (CycloneDX), `{}` (SPDX), `croissant/` (Croissant), `MOF.yml` \
          (Model Openness Framework), `{}` (EU summary of training content), `{}` (technical report), `run/` (recipe, lock, \
-         chain of steps, checkpoints, manifest).\n",
+         chain of steps, {}manifest).\n",
         spdx::FILE_NAME,
         eu_summary::FILE_NAME,
-        report::FILE_NAME
+        report::FILE_NAME,
+        if published.checkpoints.is_empty() { "" } else { "checkpoints, " }
     );
     text
 }
@@ -144,22 +149,23 @@ fn usage(facts: &Facts) -> String {
         text += "from peft import PeftModel\n\n";
         text += &format!("base = \"{base}\"\ntokenizer = AutoTokenizer.from_pretrained(base)\n");
         text += "model = AutoModelForCausalLM.from_pretrained(base, dtype=\"float32\")\n";
-        text += "model = PeftModel.from_pretrained(model, \"PATH/TO/THIS/FOLDER\")\n";
+        text += &format!("model = PeftModel.from_pretrained(model, \"{FOLDER}\")\n");
     } else {
-        text += "\nhere = \"PATH/TO/THIS/FOLDER\"\ntokenizer = AutoTokenizer.from_pretrained(here)\n";
+        text += &format!("\nhere = \"{FOLDER}\"\ntokenizer = AutoTokenizer.from_pretrained(here)\n");
         text += "model = AutoModelForCausalLM.from_pretrained(here, dtype=\"float32\")\n";
     }
     text + "```\n\n"
 }
 
 /// How to use the files in `gguf/`, and how far they were measured to be from the run's model.
-fn ollama(record: &ExportRecord) -> String {
+fn ollama(facts: &Facts, record: &ExportRecord) -> String {
     let folder = export::PUBLISHED_EXPORT;
     let (adapter, base, modelfile) = (export::ADAPTER_FILE, export::BASE_FILE, export::MODELFILE);
+    let sources = commands::open_sources(facts) + &commands::withheld_sources(facts);
     let mut text = format!(
         "## Ollama and llama.cpp\n\n`{folder}/{adapter}` is the adapter for llama.cpp, `{folder}/{modelfile}` puts it on \
          `{base}` for Ollama. That is the base model, which is not here; `tune export` writes it beside the same two files.\n\n\
-         ```sh\ntune export PATH/TO/THIS/FOLDER --to {folder} --gguf\n\
+         ```sh\ntune export {FOLDER} --to {folder} --gguf{sources}\n\
          llama-cli --model {folder}/{base} --lora {folder}/{adapter}\n\
          ollama create NAME -f {folder}/{modelfile}\n```\n\n"
     );
@@ -193,14 +199,51 @@ fn who_gets_the_same_bits(facts: &Facts) -> String {
     }
 }
 
-fn verification(facts: &Facts) -> String {
+/// How far verification gets in a moment, and the options for it, with the checkpoints of these steps.
+fn in_a_moment(facts: &Facts, checkpoints: &BTreeSet<u64>) -> (&'static str, &'static str) {
+    let all = facts.checkpoints();
+    // The result is that of the last checkpoint, and only the steps from the one before it tie it to the chain.
+    let before_last = all.iter().nth_back(1);
+    if *checkpoints == all {
+        ("computes some stretches between checkpoints again", "")
+    } else if before_last.is_some_and(|step| checkpoints.contains(step)) {
+        ("computes the last stretch between checkpoints again, and one drawn by chance", " --segments 1")
+    } else {
+        ("rebuilds the rows that were trained on and compares them", " --level data")
+    }
+}
+
+/// Which of the run's checkpoints are here, where it is not all of them.
+fn left_out(facts: &Facts, checkpoints: &BTreeSet<u64>) -> String {
+    let all = facts.checkpoints();
+    if *checkpoints == all {
+        String::new()
+    } else if checkpoints.is_empty() {
+        format!(
+            "The {} checkpoints of the run are not here: stretches between them cannot be computed again by themselves, and \
+             `--level full` computes the whole run without them.\n\n",
+            all.len()
+        )
+    } else {
+        format!(
+            "Of the {} checkpoints of the run those of these steps are here: {}. Other stretches than those that begin at one of \
+             them, or at the start, are computed again by `--level full` only.\n\n",
+            all.len(),
+            listed(checkpoints)
+        )
+    }
+}
+
+fn verification(facts: &Facts, checkpoints: &BTreeSet<u64>) -> String {
+    let verify = format!("tune verify {FOLDER}{}", commands::open_sources(facts));
+    let (what, options) = in_a_moment(facts, checkpoints);
     let text = format!(
-        "## Verify\n\n```sh\ntune verify PATH/TO/THIS/FOLDER                # computes some stretches between checkpoints again\n\
-         tune verify PATH/TO/THIS/FOLDER --level full   # trains it again and compares every bit\n\
-         model_signing verify key --public_key PUBLISHER.pub --signature {} .   # where the folder is signed\n```\n\n\
-         A verdict is about the computation: that this recipe on these bytes gives these weights. It does not say that the data \
+        "## Verify\n\n```sh\n# {what}\n{verify}{options}\n# trains it again and compares every bit\n{verify} --level full\n\
+         # where the folder is signed\nmodel_signing verify key --public_key PUBLISHER.pub --signature {} .\n```\n\n\
+         {}A verdict is about the computation: that this recipe on these bytes gives these weights. It does not say that the data \
          is honest, nor that no other seed was tried before. Arithmetic: `{}`.\n\n",
         signature::FILE_NAME,
+        left_out(facts, checkpoints),
         facts.numerics()
     );
     let withheld: Vec<String> =
@@ -211,8 +254,9 @@ fn verification(facts: &Facts) -> String {
     format!(
         "{text}Rows that may not be shared are withheld: {}. The claim commits to them by a salted Merkle root. Without them a \
          verdict reaches the level `files`, the other sources and the initial state, and says so; who has rows and secret \
-         reaches every level. Single rows can be shown with a proof, which `tune verify --revealed FILE` checks.\n\n",
-        withheld.join(", ")
+         reaches every level (`{}`). Single rows can be shown with a proof, which `tune verify --revealed FILE` checks.\n\n",
+        withheld.join(", "),
+        code(commands::withheld_sources(facts).trim_start())
     )
 }
 
@@ -258,12 +302,13 @@ pub(super) fn results(facts: &Facts) -> String {
     if evaluation.loss_after.is_none() && evaluation.exact_match_examples == 0 {
         return text + "Nothing was held out, so nothing was measured.\n\n";
     }
-    text += "On held-out examples of the same sources, before and after training. Intervals are of 95 % (Wilson).\n\n";
+    let asked = evaluation.exact_match_examples;
+    text += "On held-out examples of the same sources, before and after training.";
+    text += if asked > 0 { " Beside shares (exact match): intervals of 95 % (Wilson).\n\n" } else { "\n\n" };
     text += "| measure | before | after |\n|---|---|---|\n";
     if let (Some(before), Some(after)) = (evaluation.loss_before, evaluation.loss_after) {
         text += &format!("| loss per token | {:.4} | {:.4} |\n", before.value(), after.value());
     }
-    let asked = evaluation.exact_match_examples;
     let share = |matches: u64| {
         let interval = wilson(matches, asked).map(|(low, high)| format!(" ({:.1}–{:.1} %)", 100.0 * low, 100.0 * high));
         format!("{matches} of {asked}{}", interval.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The documents of a published folder, each made from [`Facts`] alone.
+//! The documents of a published folder, each made from [`Facts`] and [`Published`] alone.
 //!
 //! - [`card`]: `README.md`, the model card
 //! - [`report`]: `REPORT.md`, the technical report
@@ -8,8 +8,10 @@
 //! - [`croissant`]: `croissant/NAME.json` for each data source
 //! - [`mof`]: `MOF.yml` for the Model Openness Tool
 //! - [`eu_summary`]: `training-content.md`, the EU's public summary of training content
+//! - `commands`: parts of the commands that documents tell their readers
 
 pub mod card;
+mod commands;
 pub mod croissant;
 pub mod cyclonedx;
 pub mod eu_summary;
@@ -18,7 +20,7 @@ pub mod provenance;
 pub mod report;
 pub mod spdx;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tune_schema::commitment::Commitment;
@@ -30,19 +32,31 @@ use crate::facts::Facts;
 /// Where this tool's source and the explanations of its formats are.
 pub const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
 
-/// Every document, by its path in the published folder; with what an export that is published too measured.
+/// Terms of the code that trains, evaluates and generates: this tool's.
+pub const CODE_LICENCE: &str = env!("CARGO_PKG_LICENSE");
+
+/// What of a run is published beside what always is.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Steps of the checkpoints, of those of the run.
+    pub checkpoints: BTreeSet<u64>,
+    /// The record of the export.
+    pub export: Option<ExportRecord>,
+}
+
+/// Every document, by its path in the published folder.
 ///
 /// # Panics
 /// Never: the documents have a JSON form.
 #[must_use]
-pub fn all(facts: &Facts, export: Option<&ExportRecord>) -> BTreeMap<String, Vec<u8>> {
+pub fn all(facts: &Facts, published: &Published) -> BTreeMap<String, Vec<u8>> {
     let mut documents = BTreeMap::from([
-        (card::FILE_NAME.to_owned(), card::card(facts, export).into_bytes()),
+        (card::FILE_NAME.to_owned(), card::card(facts, published).into_bytes()),
         (report::FILE_NAME.to_owned(), report::report(facts).into_bytes()),
         (provenance::FILE_NAME.to_owned(), json(&provenance::statement(facts))),
         (cyclonedx::FILE_NAME.to_owned(), json(&cyclonedx::bom(facts))),
         (spdx::FILE_NAME.to_owned(), json(&spdx::document(facts))),
-        (mof::FILE_NAME.to_owned(), mof::document(facts).into_bytes()),
+        (mof::FILE_NAME.to_owned(), mof::document(facts, published).into_bytes()),
         (eu_summary::FILE_NAME.to_owned(), eu_summary::summary(facts).into_bytes()),
     ]);
     for source in &facts.data {
@@ -58,7 +72,16 @@ fn json(value: &Value) -> Vec<u8> {
 /// Whether a path in a published folder is that of a document that is made here.
 #[must_use]
 pub fn is_document(path: &str) -> bool {
-    let named = [provenance::FILE_NAME, cyclonedx::FILE_NAME, spdx::FILE_NAME, mof::FILE_NAME];
+    let named = [
+        card::FILE_NAME,
+        report::FILE_NAME,
+        provenance::FILE_NAME,
+        provenance::SIGNED_FILE_NAME,
+        cyclonedx::FILE_NAME,
+        spdx::FILE_NAME,
+        mof::FILE_NAME,
+        eu_summary::FILE_NAME,
+    ];
     named.contains(&path)
         || path.strip_prefix("croissant/").is_some_and(|name| !name.contains('/') && name.ends_with(".json"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{PROJECT, card, cell, code};
+use super::{PROJECT, card, cell, code, commands};
 use tune_schema::recipe::Numerics;
 
 use crate::facts::Facts;
@@ -74,8 +74,9 @@ pub fn report(facts: &Facts) -> String {
     );
     text += &format!(
         "## To do it again\n\nWith `tune` {}: `tune run run/recipe.yaml` after putting the sources where the recipe names them (digests \
-         in `run/datasets.lock`), or `tune verify . --level full`. The claim must be the same.\n",
-        cell(&environment.tune_version)
+         in `run/datasets.lock`), or `tune verify . --level full{}`. The claim must be the same.\n",
+        cell(&environment.tune_version),
+        code(&(commands::open_sources(facts) + &commands::withheld_sources(facts)))
     );
     text
 }

@@ -184,7 +184,8 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), saphyr_parser::ScanError>>
                 _ => return Err(YamlError::new(at, "a key must be plain text")),
             };
             let path = join(path, &key);
-            if let Some(first) = self.document.keys.get(&path) {
+            // By the mapping's own keys: `a.0` and the first entry of `a` have the same path.
+            if let Some(first) = self.document.keys.get(&path).filter(|_| members.contains_key(&key)) {
                 let problem = format!("the key `{key}` was given already, in line {}", first.line);
                 return Err(YamlError::new(at, problem).hint("keep one of the two"));
             }

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use super::fetch;
 use crate::cli::{AttestCommand, AttestOptions};
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &AttestOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
     let AttestCommand::List { target, json } = &options.command;
+    fetch::on_this_machine(target)?;
     let statements = tune_verify::attest::list(target)?;
     if *json {
         printer.result(&serde_json::to_string_pretty(&statements)?);

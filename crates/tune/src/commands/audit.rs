@@ -13,6 +13,7 @@ use crate::cli::AuditOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &AuditOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
+    fetch::on_this_machine(&options.run)?;
     tune_verify::sound(&options.run)?;
     let facts = Facts::read(&options.run)?;
     let mut job = JobOptions {
@@ -49,7 +50,7 @@ fn print(audit: &Audit, printer: &mut Printer) {
     printer.result(if audit.findings.is_empty() { "Findings: none" } else { "Findings" });
     for finding in &audit.findings {
         printer.line(&format!("  {:<8} {}: {}", finding.severity.name(), finding.area, finding.finding));
-        printer.result(&format!("           {}", finding.remedy));
+        printer.line(&format!("           {}", finding.remedy));
     }
     printer.result(&format!("claim: {}", audit.claim_id));
 }

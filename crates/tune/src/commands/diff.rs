@@ -11,6 +11,8 @@ use crate::cli::DiffOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &DiffOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
+    fetch::on_this_machine(&options.run_a)?;
+    fetch::on_this_machine(&options.run_b)?;
     let places = places(&options.sources)?;
     let job = JobOptions {
         source: locked_sources(options.offline, options.secrets.as_deref()),

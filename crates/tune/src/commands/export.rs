@@ -14,6 +14,7 @@ use crate::cli::{ExportArguments, LocatedSources};
 use crate::printer::Printer;
 
 pub(crate) fn execute(arguments: &ExportArguments, printer: &mut Printer) -> anyhow::Result<ExitCode> {
+    fetch::on_this_machine(&arguments.run)?;
     let options = ExportOptions { gguf: arguments.gguf, merged: arguments.merged };
     let record = write(&arguments.run, &arguments.located, &arguments.to, options, printer)?;
     printer.clear();

@@ -68,6 +68,21 @@ pub(crate) fn named(argument: &Path) -> Option<&str> {
     argument.to_str().filter(|text| HubTarget::is_meant_by(text) || Site::is_meant_by(text))
 }
 
+/// That an argument names a folder of this machine, of a command that fetches none.
+pub(crate) fn on_this_machine(argument: &Path) -> anyhow::Result<()> {
+    let Some(text) = named(argument) else { return Ok(()) };
+    let how = match HubTarget::parse(text) {
+        Ok(target) => {
+            let revision = target.revision().map(|revision| format!(" --revision {revision}")).unwrap_or_default();
+            format!("`hf download {}{revision} --local-dir FOLDER` fetches it", target.id())
+        }
+        Err(_) => "fetch the folder".to_owned(),
+    };
+    bail!(
+        "`{text}` is not on this machine, and this command takes a folder that is\nhint: {how}, and name the copy; `tune verify {text}` reads it from there"
+    )
+}
+
 /// Fetches what a text names, after asking.
 pub(crate) fn fetch(text: &str, yes: bool, offline: bool, printer: &mut Printer) -> anyhow::Result<Fetched> {
     if Site::is_meant_by(text) { of_site(text, yes, offline, printer) } else { of_hub(text, yes, offline, printer) }

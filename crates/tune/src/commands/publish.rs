@@ -4,17 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use tune_publish::key::PrivateKey;
-use tune_publish::{Facts, publication};
+use tune_publish::publication::{self, Checkpoints};
+use tune_publish::{Facts, local_paths};
 use tune_source::hub::HubTarget;
 use tune_train::export::ExportOptions;
 
 use super::export;
-use super::fetch::temporary_folder;
+use super::fetch::{self, temporary_folder};
 use super::hub::Destination;
 use crate::cli::PublishOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &PublishOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
+    fetch::on_this_machine(&options.run)?;
     // Keys, names and tokens first: a run is large, and what is wrong with them should be told at once.
     let key = options.key.as_deref().map(PrivateKey::read).transpose()?;
     let hint = key.as_ref().map(|key| key.public().hint());
@@ -30,11 +32,18 @@ pub(crate) fn execute(options: &PublishOptions, printer: &mut Printer) -> anyhow
     printer.note("checking files");
     tune_verify::sound(&options.run)?;
     let facts = Facts::read(&options.run)?;
-    let mut library = publication::PublishOptions { without_checkpoints: options.without_checkpoints, key, gguf: None };
+    let chosen = options.without_checkpoints || !options.checkpoints.is_empty();
+    let checkpoints =
+        if chosen { Checkpoints::Of(options.checkpoints.iter().copied().collect()) } else { Checkpoints::All };
+    let mut library = publication::PublishOptions { checkpoints, key, gguf: None };
+    // Before an export is made and before anything is sent: what is wrong with these options is told here.
+    let planned = publication::planned(&facts, &library, options.gguf)?;
+    let telling = local_paths(&facts)?;
+    if !telling.is_empty() {
+        printer.note(&format!("published as they are, with paths of this machine: {}", telling.join("; ")));
+    }
     if options.dry_run {
-        for path in publication::planned(&facts, &library, options.gguf)? {
-            printer.result(&path);
-        }
+        planned.iter().for_each(|path| printer.result(path));
         return Ok(ExitCode::SUCCESS);
     }
     // Lives until the folder is made.

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use tune_train::JobOptions;
 use tune_verify::reveal::{Selection, reveal};
 
+use super::fetch;
 use super::open::{locked_sources, places};
 use crate::cli::RevealOptions;
 use crate::printer::Printer;
 
 pub(crate) fn execute(options: &RevealOptions, printer: &mut Printer) -> anyhow::Result<ExitCode> {
+    fetch::on_this_machine(&options.run)?;
     let (source, locations) = match options.source.split_once('=') {
         Some((name, _)) => (name, places(std::slice::from_ref(&options.source))?),
         None => (options.source.as_str(), Vec::new()),

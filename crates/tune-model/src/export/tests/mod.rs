@@ -111,7 +111,7 @@ fn folder(config: &ModelConfig, tokenizer: &Json) -> Files {
     let settings =
         json!({"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "chat_template": "{{ messages }}"});
     files.put("tokenizer_config.json", settings.to_string().as_bytes());
-    let shapes = merge::decoder_shapes(config);
+    let shapes = crate::shapes::decoder_shapes(config);
     let tensors: HostTensors = shapes
         .into_iter()
         .zip(1..)
@@ -128,7 +128,7 @@ const FACTS: AdapterFacts = AdapterFacts { rank: 2, alpha: 6.0, rslora: false };
 
 /// An adapter of these layers.
 fn adapter(config: &ModelConfig, modules: &[&str]) -> HostTensors {
-    let shapes = merge::decoder_shapes(config);
+    let shapes = crate::shapes::decoder_shapes(config);
     let pair = |(module, seed): (&&str, u32)| {
         let shape = &shapes[&format!("{module}.weight")];
         let part = |which: &str, shape: [usize; 2], seed| {
