@@ -205,7 +205,7 @@ pub fn attention(level: Level, q: &[f32], k: &[f32], v: &[f32], spans: &[Span], 
     let write = |output: &mut [MaybeUninit<f32>]| {
         clear_gaps(output, spans.iter().map(|span| &span.queries), heads.heads * heads.head_dim);
         let out = Shared::unwritten(output);
-        tasks(spans, heads).into_par_iter().with_max_len(1).for_each(|(span, kv_head)| {
+        tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
             dispatch!(level, L => forward_task::<L>(operands, span, kv_head, out, stats));
         });
     };
@@ -310,7 +310,7 @@ pub fn attention_backward(
             clear_gaps(of_keys, spans.iter().map(|span| &span.keys), heads.kv_heads * heads.head_dim);
         }
         let shared = [dq, dk, dv].map(Shared::unwritten);
-        tasks(spans, heads).into_par_iter().with_max_len(1).for_each(|(span, kv_head)| {
+        tasks(spans, heads).into_par_iter().for_each(|(span, kv_head)| {
             dispatch!(level, L => backward_task::<L>(operands, saved, span, kv_head, shared));
         });
     };

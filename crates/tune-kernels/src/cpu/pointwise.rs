@@ -15,10 +15,6 @@ use crate::shapes::AdamW;
 
 /// Elements of one task in elementwise work.
 const CHUNK: usize = 1 << 14;
-/// Chunks that a thread goes through before it looks whether another has nothing left to do.
-const CHUNKS_AT_ONCE: usize = 4;
-/// The same for tokens.
-const TOKENS_AT_ONCE: usize = 64;
 
 /// Loads `WIDTH` values, or fewer at the end of `x`, with zeros beyond.
 #[inline(always)]
@@ -89,7 +85,7 @@ pub(super) fn lane_sum<L: Lanes>(
 
 /// Runs `f(offset, chunk)` over pieces of `y`, in threads.
 fn chunked<T: Send>(y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
-    y.par_chunks_mut(CHUNK).enumerate().with_max_len(CHUNKS_AT_ONCE).for_each(|(i, y)| f(i * CHUNK, y));
+    y.par_chunks_mut(CHUNK).enumerate().for_each(|(i, y)| f(i * CHUNK, y));
 }
 
 /// See [`crate::reference::rms_norm`].
@@ -100,7 +96,7 @@ pub fn rms_norm(level: Level, x: &[f32], w: &[f32], epsilon: f32) -> (Vec<f32>, 
     let mut roots = vec![0.0; x.len() / features];
     let write = |y: &mut [MaybeUninit<f32>]| {
         let tokens = y.par_chunks_exact_mut(features).zip(x.par_chunks_exact(features)).zip(&mut roots);
-        tokens.with_min_len(8).with_max_len(TOKENS_AT_ONCE).for_each(|((y, x), root)| {
+        tokens.with_min_len(8).for_each(|((y, x), root)| {
             dispatch!(level, L => *root = rms_norm_token::<L>(x, w, epsilon, y));
         });
     };
@@ -143,7 +139,7 @@ pub fn rms_norm_input_gradient(
             .zip(x.par_chunks_exact(features))
             .zip(roots)
             .enumerate();
-        tokens.with_min_len(8).with_max_len(TOKENS_AT_ONCE).for_each(|(token, (((dx, dy), x), root))| {
+        tokens.with_min_len(8).for_each(|(token, (((dx, dy), x), root))| {
             let plus = plus.map(|plus| &plus[token * features..][..features]);
             dispatch!(level, L => rms_norm_gradient_token::<L>(dy, x, w, *root, plus, dx));
         });
@@ -223,7 +219,7 @@ pub fn rope(
     assert!(features.is_multiple_of(head_dim) && x.len() == features * positions.len(), "whole heads of whole tokens");
     let write = |y: &mut [MaybeUninit<f32>]| {
         let tokens = y.par_chunks_exact_mut(features.max(1)).zip(x.par_chunks_exact(features.max(1))).zip(positions);
-        tokens.with_min_len(16).with_max_len(TOKENS_AT_ONCE).for_each(|((y, x), position)| {
+        tokens.with_min_len(16).for_each(|((y, x), position)| {
             let at = *position as usize * half;
             let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
             dispatch!(level, L => {
@@ -278,7 +274,7 @@ pub fn swiglu_backward(level: Level, dy: &[f32], gate: &[f32], up: &[f32]) -> (V
     let write_both = |d_gate: &mut [MaybeUninit<f32>]| {
         let write_up = |d_up: &mut [MaybeUninit<f32>]| {
             let chunks = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK)).enumerate();
-            chunks.with_max_len(CHUNKS_AT_ONCE).for_each(|(n, (d_gate, d_up))| chunk(n * CHUNK, d_gate, d_up));
+            chunks.for_each(|(n, (d_gate, d_up))| chunk(n * CHUNK, d_gate, d_up));
         };
         // SAFETY: each chunk is written, of both.
         d_up = unsafe { written(gate.len(), write_up) };

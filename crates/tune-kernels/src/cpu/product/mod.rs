@@ -119,27 +119,20 @@ fn run(level: Level, plan: &Plan<'_>, a: View<'_>) {
     if tasks == 1 || packed.len() <= plan::SERIAL_PACKING {
         packed.chunks_mut(plan.tile_len.max(1)).enumerate().for_each(pack);
     } else {
-        packed.par_chunks_mut(plan.tile_len).enumerate().with_max_len(TILES_AT_ONCE).for_each(pack);
+        packed.par_chunks_mut(plan.tile_len).enumerate().for_each(pack);
     }
     let packed = &*packed;
     let task = |index: usize| {
         let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
         let tiles = Plan::part(plan.tiles, index / over_panels, over_tiles);
-        // The thread will most likely go on with the next task.
-        let after = (index + 1 < tasks).then(|| Plan::part(plan.panels.len(), (index + 1) % over_panels, over_panels));
-        let after = after.unwrap_or_default();
-        dispatch!(level, L => group::<L>(plan, a, packed, panels.clone(), tiles.clone(), after.clone()));
+        dispatch!(level, L => group::<L>(plan, a, packed, panels.clone(), tiles.clone()));
     };
     if tasks == 1 {
         task(0);
     } else {
-        // One by one: whoever is done first takes what is left.
-        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+        (0..tasks).into_par_iter().for_each(task);
     }
 }
-
-/// Tiles that a thread packs before it looks whether the others have anything left to do.
-const TILES_AT_ONCE: usize = 8;
 
 /// A tile's rows at some steps: where the first value is, and how far apart rows and steps are.
 #[derive(Clone, Copy)]
@@ -223,17 +216,10 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
     }
 }
 
-/// One task: some tiles against some panels. `after` are the panels of the task that is likely to follow on this thread.
+/// One task: some tiles against some panels.
 #[inline(always)]
-fn group<L: Lanes>(
-    plan: &Plan<'_>,
-    a: View<'_>,
-    packed: &[f32],
-    panels: Range<usize>,
-    tiles: Range<usize>,
-    after: Range<usize>,
-) {
-    let [panels, panels_after] = [panels, after].map(|panels| &plan.panels[panels]);
+fn group<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], panels: Range<usize>, tiles: Range<usize>) {
+    let panels = &plan.panels[panels];
     let panel_len = plan.block.max(1) * 2 * L::WIDTH;
     let in_place = tiles.len() <= plan::TILES_IN_PLACE && panels.iter().all(|panel| plan.lies_in_order(panel));
     let mut buffer = Scratch::take(if in_place { 0 } else { panels.len() * panel_len });
@@ -254,21 +240,13 @@ fn group<L: Lanes>(
         let part = &plan.parts[panel.part];
         part.c.get().wrapping_add(row * part.j + panel.columns.start)
     };
-    let mut blocks = plan.blocks::<L>().peekable();
-    let (first_steps, _) = blocks.peek().cloned().expect("at least an empty block");
-    while let Some((steps, at)) = blocks.next() {
+    for (steps, at) in plan.blocks::<L>() {
         if !in_place {
             pack_panels::<L>(plan, panels, &steps, buffer);
         }
         let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
         let last = steps.end == plan.depth;
-        // What is packed next comes from main memory: each tile asks for its share.
-        let asked = match blocks.peek() {
-            Some((steps, _)) => Asked::new(plan, panels, steps.clone()),
-            None => Asked::new(plan, panels_after, first_steps.clone()),
-        };
         for tile in tiles.clone() {
-            asked.part(tile - tiles.start, tiles.len());
             let rows = plan.rows(tile);
             let packed = &packed[tile * plan.tile_len..][..plan.tile_len];
             let a = TileOfLeft::new(plan, a, packed, tile, (&steps, at));
@@ -318,44 +296,6 @@ fn group<L: Lanes>(
                     }
                 }
             }
-        }
-    }
-}
-
-/// What panels are packed from at some steps: runs of values in memory, asked for ahead of time.
-struct Asked {
-    first: *const f32,
-    /// Lines of a run.
-    lines: usize,
-    runs: usize,
-    stride: usize,
-}
-
-impl Asked {
-    /// Of the first part that these panels belong to, where its values lie in memory as they are.
-    #[inline(always)]
-    fn new(plan: &Plan<'_>, panels: &[Panel], steps: Range<usize>) -> Self {
-        let none = Self { first: std::ptr::null(), lines: 0, runs: 0, stride: 0 };
-        let Some(first) = panels.first() else { return none };
-        let Matrix::Values(b) = plan.parts[first.part].b else { return none };
-        let end =
-            panels.iter().take_while(|panel| panel.part == first.part).last().map_or(0, |panel| panel.columns.end);
-        let columns = first.columns.start..end;
-        let place = b.data.as_ptr().wrapping_add(steps.start * b.row_stride + columns.start * b.column_stride);
-        let lines = |values: usize| values.div_ceil(LINE) + 1;
-        if b.in_order() {
-            Self { first: place, lines: lines(columns.len()), runs: steps.len(), stride: b.row_stride }
-        } else {
-            Self { first: place, lines: lines(steps.len()), runs: columns.len(), stride: b.column_stride }
-        }
-    }
-
-    /// Asks for part `index` of `parts` even parts.
-    #[inline(always)]
-    fn part(&self, index: usize, parts: usize) {
-        for n in Plan::part(self.runs * self.lines, index, parts) {
-            let (run, line) = (n / self.lines, n % self.lines);
-            prefetch(self.first.wrapping_add(run * self.stride + line * LINE));
         }
     }
 }
