@@ -466,6 +466,10 @@ fn a_second_result_or_a_loadable_file_is_seen() {
         "x/modeling.py",
         "w.pickle",
         "x/settings.yaml",
+        "Modelfile",
+        "model.tflite",
+        ".cache/huggingface/hook.py",
+        ".github/workflows/build.yml",
     ] {
         let path = world.path("published").join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
@@ -475,9 +479,13 @@ fn a_second_result_or_a_loadable_file_is_seen() {
         assert!(outcome.stdout.contains(name), "{}", outcome.stdout);
         fs::remove_file(&path).expect("it is there");
     }
-    world.write("published/LICENSE", "terms");
-    world.write("published/LICENSE.txt", "terms");
-    world.tune(&["verify", "published", "--level", "files"]).assert_code(0);
+    for name in ["LICENSE", "LICENSE-MIT", "license.txt", "COPYING", "LICENSES/MIT.txt", "picture.png", ".git/config"] {
+        let path = world.path("published").join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, "x").expect("the folder can be changed");
+    }
+    let clone = world.tune(&["verify", "published", "--level", "files"]);
+    assert!(clone.assert_code(0).stdout.contains("withheld: .git"), "{}", clone.stdout);
 }
 
 #[test]

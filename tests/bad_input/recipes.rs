@@ -27,7 +27,9 @@ fn names_of_sources_that_lead_elsewhere() {
         edit(&world, "recipe.yaml", "name: rows", &format!("name: \"{name}\""));
         run_refused(&world, &[], 1, &["recipe.yaml:8:", "is no name for a source", "hint: a name like a file's"]);
     }
-    run_refused(&world(), &["base_model_name=../x"], 1, &["is no name for a source"]);
+    for name in ["../x", "a=b", "-v"] {
+        run_refused(&world(), &[&format!("base_model_name={name}")], 1, &["is no name for a source"]);
+    }
 }
 
 /// An error repeats what a stranger wrote; a terminal must show it, not obey it.

@@ -219,6 +219,9 @@ pub(super) const INPUTS: &[Row] = &[
         state_provenance(run, "class: open");
         change_source(run, "rows", |source| source.class = Some(DataClass::Open));
     }),
+    ("another place of a source in the recipe as it was written", Seen::Never, |_, run| {
+        replace(run, "recipe.yaml", "path: rows.jsonl", "path: https://localhost/rows.jsonl");
+    }),
     ("a remark in the recipe as it was written", Seen::Never, |_, run| {
         replace(run, "recipe.yaml", "adapter: lora", "# no remark\nadapter: lora");
     }),

@@ -53,20 +53,15 @@ struct KeyHint {
 fn resources(folder: &Path) -> Result<Vec<(String, Digest)>, PublishError> {
     let mut found = Vec::new();
     for name in tune_fs::list_files_recursive(folder)? {
-        if name != FILE_NAME && !is_ignored(&name) {
+        let is =
+            |ignored: &&str| name.strip_prefix(*ignored).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if name != FILE_NAME && !IGNORED.iter().any(is) {
             let (digest, _) = tune_fs::digest_file(&folder.join(&name))?;
             found.push((name, digest));
         }
     }
     found.sort();
     Ok(found)
-}
-
-/// Whether a signature leaves a file out.
-#[must_use]
-pub fn is_ignored(name: &str) -> bool {
-    let is = |ignored: &&str| name.strip_prefix(*ignored).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    IGNORED.iter().any(is)
 }
 
 /// The digest over all digests, in the order of the names.

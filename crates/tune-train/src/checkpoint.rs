@@ -190,12 +190,17 @@ pub fn read_tensors(path: &Path) -> Result<HostTensors, TrainError> {
     Ok(tensors)
 }
 
-/// What is said of each tensor of a safetensors file: name, type, shape and digest. Reads it in chunks, whatever its size.
+/// What is said of each tensor of a safetensors file that a run wrote: name, type, shape and digest. Reads it in chunks,
+/// whatever its size.
 ///
 /// # Errors
-/// A file that is missing, cut off or not in the format.
+/// A file that is missing, cut off or not in the format, or a tensor of another type than F32.
 pub fn tensor_entries(path: &Path) -> Result<Vec<TensorEntry>, TrainError> {
-    Ok(open_tensors(path)?.tensor_entries()?)
+    let entries = open_tensors(path)?.tensor_entries()?;
+    match entries.iter().find(|entry| entry.dtype != "F32") {
+        None => Ok(entries),
+        Some(entry) => Err(TrainError::UnexpectedTensor { folder: path.to_owned(), name: printable(&entry.name) }),
+    }
 }
 
 /// Names and shapes.

@@ -117,7 +117,7 @@ pub enum TrainError {
         name: String,
     },
     /// A tensor that no checkpoint holds.
-    #[error("`{folder}`: a checkpoint has no tensor `{name}`, or has it in another shape, or it is missing")]
+    #[error("`{folder}`: a run has no tensor `{name}` there, or has it in another shape or type, or it is missing")]
     UnexpectedTensor {
         /// The checkpoint.
         folder: PathBuf,

@@ -69,6 +69,9 @@ pub fn check(
     }
     let job = record_error(reopen(evidence, &options, observer), evidence, given, verdict)?;
     check_shapes(evidence, &job.base, verdict);
+    if verdict.differs() {
+        return None;
+    }
     let sources = format!("{} sources, base model, tokenizer and template", job.sources.len());
     check_inputs(evidence, &job.inputs, sources, verdict);
     check_stream(evidence, &job, verdict);
@@ -120,6 +123,9 @@ fn check_without_rows(
     let parts = job::reopen_without(names, recipe, overrides, &evidence.lock, options, observer);
     let parts = record_error(parts, evidence, given, verdict)?;
     check_shapes(evidence, &parts.base, verdict);
+    if verdict.differs() {
+        return None;
+    }
     let all = parts.read.len() + parts.withheld.len();
     let sources = format!("{} of {all} data sources, base model, tokenizer and template", parts.read.len());
     check_inputs(evidence, &parts.inputs, sources, verdict);

@@ -109,27 +109,27 @@ pub(crate) fn list(folder: &RunFolder) -> Result<Vec<String>, FsError> {
     Ok(tune_fs::list_files_recursive(published)?.into_iter().filter_map(name).collect())
 }
 
+/// What begins the paths of a clone's own files.
+const GIT: &str = "./.git/";
+
 /// Whether a file beside the result could be loaded or run by another tool: whatever is not a document of `tune publish`, a
-/// file of its export, or of a kind that is only looked at.
+/// file of its export, a note of the hub and its client, terms, or of a kind that is only looked at.
 fn is_loadable(path: &str) -> bool {
-    const LOOKED_AT: [&str; 9] = ["csv", "gif", "jpeg", "jpg", "md", "pdf", "png", "svg", "webp"];
-    const NAMES: [&str; 9] = [
-        ".gitattributes",
-        ".gitignore",
-        "CITATION.cff",
-        "LICENCE",
-        "LICENCE.txt",
-        "LICENSE",
-        "LICENSE.txt",
-        "NOTICE",
-        "NOTICE.txt",
-    ];
-    let kind = path.rsplit_once('.').map(|(_, kind)| kind.to_ascii_lowercase());
+    const LOOKED_AT: [&str; 10] = ["bmp", "csv", "gif", "jpeg", "jpg", "md", "pdf", "png", "svg", "webp"];
+    const NOTES: [&str; 3] = [".gitattributes", ".gitignore", "CITATION.cff"];
+    const TERMS: [&str; 6] = ["authors", "copying", "licence", "license", "notice", "unlicense"];
+    const CLIENT: [&str; 4] = [".metadata", ".lock", "/CACHEDIR.TAG", "/.gitignore"];
+    let (stem, kind) = path.rsplit_once('.').unwrap_or((path, ""));
+    let kind = kind.to_ascii_lowercase();
+    // `LICENSE`, `LICENSE-MIT`, `Licence.txt`, `LICENSES/MIT.txt`.
+    let terms = TERMS.iter().any(|name| path.to_ascii_lowercase().starts_with(name))
+        && (!path.contains('.') || kind == "txt")
+        && stem.split('/').count() <= 2;
+    let of_client = path.starts_with(".cache/huggingface/") && CLIENT.iter().any(|end| path.ends_with(end));
     let by_tools = [attest::FILE_NAME, tune_publish::signature::FILE_NAME].contains(&path)
         || tune_publish::documents::is_document(path)
-        || tune_publish::signature::is_ignored(path)
         || export::is_export(path);
-    !by_tools && !NAMES.contains(&path) && !kind.is_some_and(|kind| LOOKED_AT.contains(&kind.as_str()))
+    !by_tools && !of_client && !terms && !NOTES.contains(&path) && !LOOKED_AT.contains(&kind.as_str())
 }
 
 /// The manifest in itself.
@@ -204,7 +204,12 @@ fn check_listed(folder: &RunFolder, manifest: &Manifest, found: &[String], verdi
             format!("{} checkpoints are not in this folder: steps between them cannot be sampled", withheld.len());
         verdict.record(Level::Files, "checkpoints", Outcome::Withheld(detail));
     }
-    for path in found.iter().filter(|path| *path != "manifest.json" && !listed.contains_key(path)) {
+    if found.iter().any(|path| path.starts_with(GIT)) {
+        let detail = "what a clone keeps there was not looked at, and tools of git may run it".to_owned();
+        verdict.record(Level::Files, ".git", Outcome::Withheld(detail));
+    }
+    let beside = |path: &&String| *path != "manifest.json" && !listed.contains_key(path) && !path.starts_with(GIT);
+    for path in found.iter().filter(beside) {
         verdict.record(Level::Files, path.clone(), Outcome::Differs("the manifest does not list this file".to_owned()));
     }
     Listed { complete: missing == 0, withheld }

@@ -139,7 +139,7 @@ pub fn audit(facts: &Facts, rows: Option<&ScanOptions>) -> Audit {
 }
 
 /// What a class asks for.
-fn duty(source: &Source) -> Result<(), &'static str> {
+pub(crate) fn duty(source: &Source) -> Result<(), &'static str> {
     let known = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.trim().is_empty());
     let provenance = &source.provenance;
     match source.class() {

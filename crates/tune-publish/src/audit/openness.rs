@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tune_schema::recipe::DataClass;
 
+use super::duty;
 use crate::documents::{CODE_LICENCE, PROJECT, card, report};
 use crate::facts::Facts;
 use crate::licence::Licence;
@@ -203,7 +204,8 @@ pub fn present(facts: &Facts, checkpoints: &BTreeSet<u64>) -> BTreeMap<Component
     if evaluation.exact_match_examples > 0 && !facts.withholds_rows() {
         add(Component::SampleOutputs, "run/evaluation-after.json");
     }
-    let available = facts.data.iter().all(|source| source.class() == Some(DataClass::Open));
+    // Data that is said to be open, and that nobody can find, is not there.
+    let available = facts.data.iter().all(|source| source.class() == Some(DataClass::Open) && duty(source).is_ok());
     if available {
         add(Component::Datasets, "run/datasets.lock");
         if facts.claim().stream.eval_examples > 0 {

@@ -174,11 +174,17 @@ fn check_names(file: &RecipeFile, base: &String, datasets: &[Dataset]) -> Result
         invalid(path, problem, Some("a name like a file's: letters, digits, `-`, `_`, `.`"))
     };
     // A base model may be called as on the hub, with its owner. A document about a data source is called as that is.
-    if let Err(problem) = path::check(base) {
+    // The command line takes places as `--source NAME=PATH`.
+    let on_command_line = |name: &str| match name {
+        _ if name.starts_with('-') => Err("it begins with `-`, as an option does"),
+        _ if name.contains('=') => Err("it holds a `=`"),
+        _ => Ok(()),
+    };
+    if let Err(problem) = path::check(base).and_then(|()| on_command_line(base)) {
         return no_name("base_model_name", base, problem);
     }
     for (i, dataset) in datasets.iter().enumerate() {
-        if let Err(problem) = path::check_name(&dataset.name) {
+        if let Err(problem) = path::check_name(&dataset.name).and_then(|()| on_command_line(&dataset.name)) {
             return no_name(&format!("datasets.{i}.name"), &dataset.name, problem);
         }
         let same = datasets[..i].iter().find(|other| other.name == dataset.name);

@@ -12,6 +12,9 @@ use serde_json::{Map, Number, Value};
 pub const SIZE_LIMIT: usize = 1 << 20;
 /// Deepest nesting that is read.
 const DEPTH_LIMIT: usize = 32;
+/// Longest key that is read, in characters: YAML 1.2.2 (section 7.4) ends a key in front of a `:` at 1024, and written again a
+/// character can take six.
+const KEY_LIMIT: usize = 160;
 
 /// A place in a text, both from 1; `width` characters are meant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -183,6 +186,9 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), saphyr_parser::ScanError>>
                 Event::Scalar(text, _, 0, None) => text.into_owned(),
                 _ => return Err(YamlError::new(at, "a key must be plain text")),
             };
+            if key.chars().count() > KEY_LIMIT {
+                return Err(YamlError::new(at, format!("a key of more than {KEY_LIMIT} characters")));
+            }
             let path = join(path, &key);
             // By the mapping's own keys: `a.0` and the first entry of `a` have the same path.
             if let Some(first) = self.document.keys.get(&path).filter(|_| members.contains_key(&key)) {
@@ -313,6 +319,12 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+        assert!(parse(&format!("{}: 1\n", "k".repeat(161))).is_err());
+        let longest = serde_json::json!({"\u{1}".repeat(160): 1});
+        assert_eq!(parse(&emit(&longest)).unwrap().value, longest, "every character is written as six");
+        // The same path, and not the same key.
+        let dotted = serde_json::json!({"a": [1], "a.0": 2});
+        assert_eq!(parse(&emit(&dotted)).unwrap().value, dotted);
         let deep = "[".repeat(100);
         assert!(parse(&deep).is_err());
     }
