@@ -191,14 +191,15 @@ pub fn linear_weight_gradient(
 ) -> Vec<f32> {
     let dy = View::rows(&dy[row.start * outputs..row.end * outputs], outputs);
     let x = View::rows(&x[row.start * inputs..row.end * inputs], inputs);
-    if outputs <= NARROW && outputs < inputs {
-        // As its transpose: so the larger operand is read where it lies. `fma` does not mind which factor comes first.
+    if inputs <= NARROW && inputs < outputs {
+        // As its transpose: so lanes run over the larger operand, which is read where it lies. `fma` does not mind which
+        // factor comes first.
         return transposed(&product(level, [inputs, outputs, row.len()], x.transposed(), dy), outputs);
     }
     product(level, [outputs, inputs, row.len()], dy.transposed(), x)
 }
 
-/// Up to this many outputs, as a rank has, a weight's gradient is computed as its transpose.
+/// Up to this many inputs, as a rank has, a weight's gradient is computed as its transpose.
 const NARROW: usize = 64;
 
 /// Rows of `columns` values as columns.

@@ -6,10 +6,11 @@
 //! - [`product`]: every matrix product, whatever its direction
 //! - [`linear`]: linear layers with and without LoRA, forward and backward
 //! - [`attention`], [`head`], [`pointwise`]: the rest
-//! - [`memory`]: what becomes of freed memory
+//! - [`memory`]: what becomes of freed memory; `cache`: how large the processor's caches are
 //! - [`peak`]: what the processor can do at most, for benchmarks
 
 pub mod attention;
+mod cache;
 pub mod head;
 pub mod linear;
 pub mod memory;

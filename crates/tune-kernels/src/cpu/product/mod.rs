@@ -27,6 +27,7 @@ use self::plan::{Panel, Part, Plan, Rank};
 use self::scratch::Scratch;
 use self::tile::Onto;
 pub use self::view::{Matrix, View};
+use super::cache::Caches;
 use super::{Level, Shared, dispatch};
 use crate::lanes::{LINE, Lanes, prefetch};
 
@@ -89,7 +90,7 @@ pub fn products(level: Level, i: usize, depth: usize, a: View<'_>, outputs: Vec<
     }
     assert!(a.holds(i, depth), "a holds every element");
     if i > 0 && outputs.iter().any(|output| output.j > 0) {
-        run(level, &dispatch!(level, L => Plan::new::<L>(i, depth, a, outputs)), a);
+        run(level, &dispatch!(level, L => Plan::new::<L>(Caches::here(), i, depth, a, outputs)), a);
     }
 }
 

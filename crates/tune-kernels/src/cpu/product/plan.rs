@@ -2,20 +2,29 @@
 
 use std::ops::Range;
 
+use super::super::cache::Caches;
 use super::view::{Matrix, View};
 use super::{LowRank, Output, Shared};
 use crate::lanes::Lanes;
 
-/// Values of a tile of `a` in one block of the chains: 18 KiB, little more than half a small first cache.
-const TILE_VALUES: usize = 4608;
-/// Values of a block of packed panels: 256 KiB, half of a small second cache. Twice as many were a tenth slower.
-const GROUP_VALUES: usize = 1 << 16;
 /// Below this many multiply-adds a product runs on the calling thread.
 const SERIAL_WORK: usize = 1 << 16;
-/// With at most this many tiles of rows, a panel that lies in order is read in place: packing it would cost more.
-pub(super) const TILES_IN_PLACE: usize = 1;
+/// With at most this many tiles of rows, a panel that lies in order is read in place: packing it would cost more. Two tiles
+/// hold the ranks that most adapters have.
+pub(super) const TILES_IN_PLACE: usize = 2;
 /// Packing `a` below this many values is not worth another thread.
 pub(super) const SERIAL_PACKING: usize = 1 << 14;
+
+/// Most steps of a block of the chains: a tile of `a` takes little more than half of the first cache.
+fn block_steps(caches: Caches, tile_rows: usize) -> usize {
+    caches.first * 9 / 16 / size_of::<f32>() / tile_rows
+}
+
+/// Values of a block of packed panels: half of the second cache. In a small one, twice as many were a tenth slower; in one
+/// of 2 MiB, a quarter as many were a tenth slower, for the tiles of `a` are read anew for each block.
+fn group_values(caches: Caches) -> usize {
+    caches.second / 2 / size_of::<f32>()
+}
 
 /// One product of a call.
 pub(super) struct Part<'a> {
@@ -92,11 +101,17 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     #[inline(always)]
-    pub(super) fn new<L: Lanes>(i: usize, depth: usize, a: View<'_>, outputs: Vec<Output<'a>>) -> Self {
+    pub(super) fn new<L: Lanes>(
+        caches: Caches,
+        i: usize,
+        depth: usize,
+        a: View<'_>,
+        outputs: Vec<Output<'a>>,
+    ) -> Self {
         // As many tiles as the rows ask for, and the rows shared out evenly among them.
         let tiles = i.div_ceil(L::TILE_ROWS);
         let tile_rows = i.div_ceil(tiles);
-        let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(TILE_VALUES / L::TILE_ROWS)) };
+        let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(block_steps(caches, L::TILE_ROWS))) };
         // Where rows displace one another in a cache, reading them where they lie costs more than packing them.
         let packs = a.collides();
         // Every block is packed with room for a vector after it.
@@ -119,7 +134,7 @@ impl<'a> Plan<'a> {
         let downs_len = ranks.flat_map(Rank::panels::<L>).map(|columns| depth * Rank::lanes::<L>(&columns)).sum();
         let columns: usize = parts.iter().map(|part: &Part<'_>| part.j).sum();
         let threads = if i * columns * depth <= SERIAL_WORK { 1 } else { rayon::current_num_threads() };
-        let group = (GROUP_VALUES / (block.max(1) * 2 * L::WIDTH)).max(1);
+        let group = (group_values(caches) / (block.max(1) * 2 * L::WIDTH)).max(1);
         // Whole rounds for all threads; where there are too few panels for that, the tiles are shared out as well.
         let over_panels = panels.len().div_ceil(group).next_multiple_of(threads).min(panels.len());
         let over_tiles = threads.div_ceil(over_panels).min(tiles);

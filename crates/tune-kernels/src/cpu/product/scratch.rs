@@ -3,15 +3,19 @@
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::lanes::LINE;
 
 thread_local! {
     static KEPT: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
 }
 
-/// Values of any content, given back to the thread at the end.
+/// Values of any content, given back to the thread at the end. They begin a cache line: a vector that lies across two lines
+/// is read as two.
 pub(in crate::cpu) struct Scratch {
     memory: Vec<f32>,
-    len: usize,
+    values: Range<usize>,
 }
 
 impl Scratch {
@@ -20,19 +24,20 @@ impl Scratch {
         let mut kept = KEPT.take();
         let mut memory = kept.pop().unwrap_or_default();
         KEPT.set(kept);
-        if memory.len() < len {
-            memory.resize(len, 0.0);
+        if memory.len() < len + LINE {
+            memory.resize(len + LINE, 0.0);
         }
-        Self { memory, len }
+        let first = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        Self { memory, values: first..first + len }
     }
 
     pub(in crate::cpu) fn values(&mut self) -> &mut [f32] {
-        &mut self.memory[..self.len]
+        &mut self.memory[self.values.clone()]
     }
 
     /// The whole memory as a vector, whose length may be changed.
     pub(in crate::cpu) fn vector(&mut self) -> &mut Vec<f32> {
-        self.len = 0;
+        self.values = 0..0;
         &mut self.memory
     }
 }
