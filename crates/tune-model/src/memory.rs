@@ -1,6 +1,6 @@
 //! How much memory a run will take, for `tune plan`.
 
-use tune_kernels::cpu::head::CHUNK_VALUES;
+use tune_kernels::cpu::head::chunk_tokens;
 
 use crate::adapter::{LoraSpec, expand_targets};
 use crate::base::ModelConfig;
@@ -35,8 +35,8 @@ pub struct MemoryEstimate {
     pub training: u64,
     /// What the backward pass keeps of a micro-batch.
     pub activations: u64,
-    /// The largest temporaries: a chunk of logits, a block's gradients, or the newest gradients of what is trained; and
-    /// the packed operand of a product.
+    /// A chunk of logits, and the largest of the other temporaries: the head's, a block's gradients, or the newest gradients
+    /// of what is trained.
     pub temporary: u64,
     /// The program itself, its tokenizer and the buffers of its threads; on a GPU what its driver takes.
     pub program: u64,
@@ -82,14 +82,15 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workloa
     let saved = 2 * hidden + 2 * query + 2 * key_value + 2 * mlp + 2 * config.num_heads as u64 + 2 + branch;
     let kept = if checkpointing { layers * hidden + saved } else { layers * saved };
     let activations = bytes(tokens * kept);
-    let chunk = if spec.is_some() { targets.min((CHUNK_VALUES as u64 / vocabulary).max(1)) } else { targets };
-    let logits = chunk * vocabulary;
-    let of_head = logits + 2 * chunk * hidden + 3 * tokens * hidden;
+    let chunk = if spec.is_some() { targets.min(chunk_tokens(config.vocab_size) as u64) } else { targets };
+    // The thread that computes the head keeps the memory of its logits, and packs operands of later products in it.
+    let kept_by_thread = (chunk * vocabulary).max(tokens * mlp);
+    let of_head = 2 * chunk * hidden + 3 * tokens * hidden;
     let of_block = tokens * (2 * mlp + 4 * hidden);
-    let packed = logits.max(tokens * mlp);
     // The newest gradients grow while what was kept shrinks: with LoRA they are smaller; with all weights they may not be.
     let while_sinking = bytes(newest.max(trained) + tokens * saved);
-    let temporary = (bytes(of_head.max(of_block)) + activations).max(while_sinking) - activations + bytes(packed);
+    let temporary = (bytes(of_head.max(of_block)) + activations).max(while_sinking) - activations
+        + bytes(kept_by_thread);
     let (decoded, program) = if on_gpu {
         // The largest matrix in f32: the head's beside its logits, or a layer's.
         let layer = shapes.iter().map(|(outputs, inputs)| outputs * inputs).max().unwrap_or(0);

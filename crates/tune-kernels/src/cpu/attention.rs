@@ -103,10 +103,10 @@ impl<'a> Packed<'a> {
             let depth = shared + first;
             let out = &mut out[rows.start * self.width..rows.end * self.width];
             multiply_rows::<L>(depth, (&weights[first..], [1, lanes]), (self.rows, self.width), out, false);
-            for (query, out) in rows.zip(out.chunks_exact_mut(self.width)) {
-                for key in depth..shared + query {
-                    add_weighted::<L>(weights[key * lanes + query], &self.rows[key * self.width..], out);
-                }
+            // Each query after the tile's first sees one key more.
+            for (more, out) in out.chunks_exact_mut(self.width).enumerate().skip(1) {
+                let (weights, keys) = (&weights[depth * lanes + first + more..], &self.rows[depth * self.width..]);
+                multiply_rows::<L>(more, (weights, [1, lanes]), (keys, self.width), out, true);
             }
         }
     }
@@ -140,15 +140,6 @@ fn multiply_rows<L: Lanes>(
             };
             tile::multiply::<L>(rows, (width - feature).min(2 * L::WIDTH), operands);
         }
-    }
-}
-
-/// `out = fma(weight, row, out)`.
-#[inline(always)]
-fn add_weighted<L: Lanes>(weight: f32, row: &[f32], out: &mut [f32]) {
-    let weight = L::splat(weight);
-    for (out, row) in out.chunks_exact_mut(L::WIDTH).zip(row.chunks_exact(L::WIDTH)) {
-        store(weight.fma(load(row), load(out)), out);
     }
 }
 
@@ -438,9 +429,8 @@ fn add_queries<L: Lanes>(weights: &[f32], rows: &[f32], queries: usize, shared: 
         let end = (first + L::TILE_ROWS).min(queries - 1);
         for key in first..end {
             let acc = &mut acc[(shared + key) * width..][..width];
-            for query in key + 1..=end {
-                add_weighted::<L>(weights[(shared + key) * lanes + query], &rows[query * width..], acc);
-            }
+            let (weights, queries) = (&weights[(shared + key) * lanes + key + 1..], &rows[(key + 1) * width..]);
+            multiply_rows::<L>(end - key, (weights, [lanes, 1]), (queries, width), acc, true);
         }
         let (keys, all) = (shared + first..shared + end, end + 1..queries);
         if !all.is_empty() {

@@ -20,7 +20,8 @@ impl Caches {
         static HERE: OnceLock<Caches> = OnceLock::new();
         *HERE.get_or_init(|| {
             let told = told();
-            let or_small = |level: usize, small: usize| told.get(level).copied().flatten().map_or(small, |size| size.max(small));
+            let or_small =
+                |level: usize, small: usize| told.get(level).copied().flatten().map_or(small, |size| size.max(small));
             Self { first: or_small(0, Self::SMALL.first), second: or_small(1, Self::SMALL.second) }
         })
     }
@@ -55,7 +56,9 @@ fn told() -> [Option<usize>; 2] {
             }
             let part = |shift: u32, bits: u32| (told.ebx >> shift & ((1 << bits) - 1)) as usize + 1;
             let (ways, partitions, line, sets) = (part(22, 10), part(12, 10), part(0, 12), told.ecx as usize + 1);
-            if kind != INSTRUCTIONS && let Some(size) = sizes.get_mut((level as usize).wrapping_sub(1)) {
+            if kind != INSTRUCTIONS
+                && let Some(size) = sizes.get_mut((level as usize).wrapping_sub(1))
+            {
                 *size = Some(ways * partitions * line * sets);
             }
         }

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::linear::{Weight, linear, linear_input_gradient, linear_weight_gradient};
+use super::linear::{Weight, weight_gradient};
 use super::pointwise::{lane_sum, load, store};
+use super::product::scratch::Scratch;
+use super::product::{Output, View, product, products, row_stride};
 use super::{Level, dispatch};
 use crate::backend::{Gradients, Target};
 use crate::elementary::{exp, exp_one, ln};
@@ -14,8 +16,14 @@ use crate::layout::Rows;
 
 /// Logits held at a time: this many values, so that no buffer grows with tokens × vocabulary.
 ///
-/// The weight is read once a chunk and direction: chunks as small as a sixth of this were a fifth slower.
-pub const CHUNK_VALUES: usize = 9 << 21;
+/// The weight is read once a chunk and direction: chunks as small as a twelfth of this were a fifth slower.
+const CHUNK_VALUES: usize = 9 << 22;
+
+/// The most tokens that a chunk has where the weight is not trained.
+#[must_use]
+pub fn chunk_tokens(vocabulary: usize) -> usize {
+    (CHUNK_VALUES / vocabulary.max(1)).max(1)
+}
 
 /// Losses, the gradient of `x` and, where asked for, of the weight for each row. See [`crate::reference::cross_entropy`].
 #[must_use]
@@ -37,33 +45,34 @@ pub fn cross_entropy(
         let first_at = |position: usize| targets.partition_point(|target| target.position < position);
         rows.ranges.iter().map(|row| first_at(row.start)..first_at(row.end)).collect()
     } else {
-        let step = (CHUNK_VALUES / vocabulary).max(1);
+        // As few chunks as may be, all of one size.
+        let chunks = targets.len().div_ceil(chunk_tokens(vocabulary));
+        let step = targets.len().div_ceil(chunks.max(1)).max(1);
         (0..targets.len()).step_by(step).map(|start| start..(start + step).min(targets.len())).collect()
     };
+    // Logits lie in rows that do not displace one another, so the gradient's product reads them in place.
+    let stride = row_stride(vocabulary);
+    let mut buffer = Scratch::take(chunks.iter().map(Range::len).max().unwrap_or(0) * stride);
     for chunk in chunks {
         let targets = &targets[chunk.clone()];
         let mut gathered = Vec::with_capacity(targets.len() * features);
         targets.iter().for_each(|target| gathered.extend_from_slice(&x[target.position * features..][..features]));
-        let mut logits = linear(level, &gathered, w, None, features, vocabulary);
-        logits.par_chunks_exact_mut(vocabulary).zip(targets).zip(&mut losses[chunk]).for_each(
-            |((logits, target), loss)| {
-                *loss = dispatch!(level, L => softmax_token::<L>(logits, target.label as usize));
-            },
-        );
+        let gathered = View::rows(&gathered, features);
+        let logits = Output::new(vocabulary, w.transposed(features), &mut buffer.unwritten()[..targets.len() * stride]);
+        products(level, targets.len(), features, gathered, vec![Output { c_stride: stride, ..logits }]);
+        let logits = &mut buffer.values()[..targets.len() * stride];
+        let of_tokens = logits.par_chunks_exact_mut(stride).zip(targets).zip(&mut losses[chunk]);
+        of_tokens.for_each(|((logits, target), loss)| {
+            *loss = dispatch!(level, L => softmax_token::<L>(&mut logits[..vocabulary], target.label as usize));
+        });
         let Some(dx) = &mut dx else { continue };
-        let gradient = linear_input_gradient(level, &logits, w, None, features, vocabulary);
+        let logits = View::strided(logits, stride);
+        let gradient = product(level, [targets.len(), features, vocabulary], logits, w.matrix(features));
         for (target, gradient) in targets.iter().zip(gradient.chunks_exact(features)) {
             dx[target.position * features..][..features].copy_from_slice(gradient);
         }
         if gradients == Gradients::InputAndWeight {
-            weight_gradients.push(linear_weight_gradient(
-                level,
-                &logits,
-                &gathered,
-                features,
-                vocabulary,
-                &(0..targets.len()),
-            ));
+            weight_gradients.push(weight_gradient(level, [vocabulary, features, targets.len()], logits, gathered));
         }
     }
     (losses, dx, weight_gradients)

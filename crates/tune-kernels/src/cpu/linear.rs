@@ -29,7 +29,7 @@ pub enum Weight<'a> {
 
 impl<'a> Weight<'a> {
     /// `[outputs, inputs]` as an operand.
-    fn matrix(self, inputs: usize) -> Matrix<'a> {
+    pub(super) fn matrix(self, inputs: usize) -> Matrix<'a> {
         match self {
             Self::Values(values) => View::rows(values, inputs).into(),
             Self::Stored(matrix) => Matrix::Stored(matrix),
@@ -37,7 +37,7 @@ impl<'a> Weight<'a> {
     }
 
     /// `[inputs, outputs]` as an operand.
-    fn transposed(self, inputs: usize) -> Matrix<'a> {
+    pub(super) fn transposed(self, inputs: usize) -> Matrix<'a> {
         match self {
             Self::Values(values) => View::rows(values, inputs).transposed().into(),
             Self::Stored(matrix) => Matrix::Transposed(matrix),
@@ -191,12 +191,22 @@ pub fn linear_weight_gradient(
 ) -> Vec<f32> {
     let dy = View::rows(&dy[row.start * outputs..row.end * outputs], outputs);
     let x = View::rows(&x[row.start * inputs..row.end * inputs], inputs);
+    weight_gradient(level, [outputs, inputs, row.len()], dy, x)
+}
+
+/// `dyᵀ · x` over `tokens` tokens, `[outputs, inputs]`.
+pub(super) fn weight_gradient(
+    level: Level,
+    [outputs, inputs, tokens]: [usize; 3],
+    dy: View<'_>,
+    x: View<'_>,
+) -> Vec<f32> {
     if inputs <= NARROW && inputs < outputs {
         // As its transpose: so lanes run over the larger operand, which is read where it lies. `fma` does not mind which
         // factor comes first.
-        return transposed(&product(level, [inputs, outputs, row.len()], x.transposed(), dy), outputs);
+        return transposed(&product(level, [inputs, outputs, tokens], x.transposed(), dy), outputs);
     }
-    product(level, [outputs, inputs, row.len()], dy.transposed(), x)
+    product(level, [outputs, inputs, tokens], dy.transposed(), x)
 }
 
 /// Up to this many inputs, as a rank has, a weight's gradient is computed as its transpose.

@@ -15,6 +15,8 @@
 pub(super) mod pack;
 mod plan;
 pub(super) mod scratch;
+#[cfg(test)]
+mod tests;
 pub(super) mod tile;
 mod view;
 
@@ -26,6 +28,7 @@ use rayon::prelude::*;
 use self::plan::{Panel, Part, Plan, Rank};
 use self::scratch::Scratch;
 use self::tile::Onto;
+pub(super) use self::view::row_stride;
 pub use self::view::{Matrix, View};
 use super::cache::Caches;
 use super::{Level, Shared, dispatch};
@@ -40,6 +43,8 @@ pub struct Output<'a> {
     pub b: Matrix<'a>,
     /// The result, `[i, j]`; every element is written.
     pub c: &'a mut [MaybeUninit<f32>],
+    /// How far apart rows of the result start; what lies between them is not written.
+    pub c_stride: usize,
     /// Added to each row of the product: `[j]`.
     pub bias: Option<&'a [f32]>,
     /// The low-rank branch, added after the bias.
@@ -67,7 +72,7 @@ impl<'a> Output<'a> {
     /// A product and nothing else.
     #[must_use]
     pub fn new(j: usize, b: impl Into<Matrix<'a>>, c: &'a mut [MaybeUninit<f32>]) -> Self {
-        Self { j, b: b.into(), c, bias: None, branch: None, plus: None }
+        Self { j, b: b.into(), c, c_stride: j, bias: None, branch: None, plus: None }
     }
 }
 
@@ -76,8 +81,14 @@ impl<'a> Output<'a> {
 /// # Panics
 /// If an operand is smaller than the sizes say.
 pub fn products(level: Level, i: usize, depth: usize, a: View<'_>, outputs: Vec<Output<'_>>) {
-    for Output { j, b, c, bias, branch, plus } in &outputs {
-        assert_eq!(c.len(), i * j, "the output holds every element");
+    products_within(Caches::here(), level, [i, depth], a, outputs);
+}
+
+/// [`products`] on a processor that has these caches.
+fn products_within(caches: Caches, level: Level, [i, depth]: [usize; 2], a: View<'_>, outputs: Vec<Output<'_>>) {
+    for Output { j, b, c, c_stride, bias, branch, plus } in &outputs {
+        let held = i.checked_sub(1).map_or(0, |rows| rows * c_stride + j);
+        assert!(c_stride >= j && c.len() >= held, "the output holds every element");
         assert!(b.holds(depth, *j), "b holds every element");
         assert!(bias.is_none_or(|bias| bias.len() == *j), "one bias for each column");
         assert!(plus.is_none_or(|plus| plus.len() == i * j), "what is added to has the output's shape");
@@ -90,7 +101,7 @@ pub fn products(level: Level, i: usize, depth: usize, a: View<'_>, outputs: Vec<
     }
     assert!(a.holds(i, depth), "a holds every element");
     if i > 0 && outputs.iter().any(|output| output.j > 0) {
-        run(level, &dispatch!(level, L => Plan::new::<L>(Caches::here(), i, depth, a, outputs)), a);
+        run(level, &dispatch!(level, L => Plan::new::<L>(caches, i, depth, a, outputs)), a);
     }
 }
 
@@ -239,7 +250,7 @@ fn group<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], panels: Range<u
     // Where a tile of a panel lies in the output.
     let place = |panel: &Panel, row: usize| {
         let part = &plan.parts[panel.part];
-        part.c.get().wrapping_add(row * part.j + panel.columns.start)
+        part.c.get().wrapping_add(row * part.c_stride + panel.columns.start)
     };
     for (steps, at) in plan.blocks::<L>() {
         if !in_place {
@@ -270,7 +281,7 @@ fn group<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], panels: Range<u
                     Some(panel) => (panel, rows.start),
                     None => (&panels[0], rows.end),
                 };
-                let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].j);
+                let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].c_stride);
                 (0..rows.len()).for_each(|i| prefetch(after.wrapping_add(i * stride)));
                 if let Some(plus) = part.plus.filter(|_| last) {
                     let plus = plus.as_ptr().wrapping_add(rows.start * part.j + panel.columns.start);
@@ -287,7 +298,7 @@ fn group<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], panels: Range<u
                         b: b.as_ptr(),
                         b_stride,
                         c: place(panel, rows.start),
-                        c_stride: part.j,
+                        c_stride: part.c_stride,
                         onto,
                     };
                     tile::multiply::<L>(rows.len(), panel.columns.len(), operands);
@@ -317,7 +328,7 @@ unsafe fn finish<L: Lanes>(
     let columns = panel.columns.clone();
     let add = |i: usize, values: &[f32]| {
         // SAFETY: the columns were written before, and no other task reads or writes them.
-        let c = unsafe { std::slice::from_raw_parts_mut(product.c.add(i * part.j), columns.len()) };
+        let c = unsafe { std::slice::from_raw_parts_mut(product.c.add(i * part.c_stride), columns.len()) };
         c.iter_mut().zip(values).for_each(|(c, value)| *c += value);
     };
     if let Some(bias) = part.bias {

@@ -17,7 +17,7 @@ pub(super) const SERIAL_PACKING: usize = 1 << 14;
 
 /// Most steps of a block of the chains: a tile of `a` takes little more than half of the first cache.
 fn block_steps(caches: Caches, tile_rows: usize) -> usize {
-    caches.first * 9 / 16 / size_of::<f32>() / tile_rows
+    (caches.first * 9 / 16 / size_of::<f32>() / tile_rows).max(1)
 }
 
 /// Values of a block of packed panels: half of the second cache. In a small one, twice as many were a tenth slower; in one
@@ -33,6 +33,7 @@ pub(super) struct Part<'a> {
     pub(super) lanes: usize,
     pub(super) b: Matrix<'a>,
     pub(super) c: Shared,
+    pub(super) c_stride: usize,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) rank: Option<Rank<'a>>,
     pub(super) plus: Option<&'a [f32]>,
@@ -101,13 +102,7 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     #[inline(always)]
-    pub(super) fn new<L: Lanes>(
-        caches: Caches,
-        i: usize,
-        depth: usize,
-        a: View<'_>,
-        outputs: Vec<Output<'a>>,
-    ) -> Self {
+    pub(super) fn new<L: Lanes>(caches: Caches, i: usize, depth: usize, a: View<'_>, outputs: Vec<Output<'a>>) -> Self {
         // As many tiles as the rows ask for, and the rows shared out evenly among them.
         let tiles = i.div_ceil(L::TILE_ROWS);
         let tile_rows = i.div_ceil(tiles);
@@ -117,7 +112,7 @@ impl<'a> Plan<'a> {
         // Every block is packed with room for a vector after it.
         let mut tile_len = if packs { depth * tile_rows + depth.div_ceil(block.max(1)).max(1) * L::WIDTH } else { 0 };
         let (mut parts, mut panels, mut most_rank) = (Vec::with_capacity(outputs.len()), Vec::new(), 0);
-        for Output { j, b, c, bias, branch, plus } in outputs {
+        for Output { j, b, c, c_stride, bias, branch, plus } in outputs {
             let lanes = if j <= L::WIDTH { L::WIDTH } else { 2 * L::WIDTH };
             for start in (0..j).step_by(lanes) {
                 panels.push(Panel { part: parts.len(), columns: start..(start + lanes).min(j) });
@@ -128,7 +123,7 @@ impl<'a> Plan<'a> {
                 most_rank = rank.max(most_rank);
                 Rank { scale, rank, down, middle: Shared::new(middle), up, at }
             });
-            parts.push(Part { j, lanes, b, c: Shared::unwritten(c), bias, rank, plus });
+            parts.push(Part { j, lanes, b, c: Shared::unwritten(c), c_stride, bias, rank, plus });
         }
         let ranks = parts.iter().filter_map(|part| part.rank.as_ref()).filter(|rank| rank.down.is_some());
         let downs_len = ranks.flat_map(Rank::panels::<L>).map(|columns| depth * Rank::lanes::<L>(&columns)).sum();

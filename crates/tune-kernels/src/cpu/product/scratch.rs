@@ -22,7 +22,13 @@ impl Scratch {
     /// Room for `len` values. A task that is interrupted by another one on the same thread leaves it memory of its own.
     pub(in crate::cpu) fn take(len: usize) -> Self {
         let mut kept = KEPT.take();
-        let mut memory = kept.pop().unwrap_or_default();
+        // The smallest that is large enough, or else the largest: so one large use makes one memory large, not each in turn.
+        let enough = |memory: &Vec<f32>| memory.len() >= len + LINE;
+        let best = (0..kept.len()).min_by_key(|n| match kept[*n].len() {
+            size if enough(&kept[*n]) => (false, size),
+            size => (true, usize::MAX - size),
+        });
+        let mut memory = best.map(|n| kept.swap_remove(n)).unwrap_or_default();
         KEPT.set(kept);
         if memory.len() < len + LINE {
             memory.resize(len + LINE, 0.0);
@@ -33,6 +39,13 @@ impl Scratch {
 
     pub(in crate::cpu) fn values(&mut self) -> &mut [f32] {
         &mut self.memory[self.values.clone()]
+    }
+
+    /// The same, for results that are written before they are read.
+    pub(in crate::cpu) fn unwritten(&mut self) -> &mut [MaybeUninit<f32>] {
+        let values = self.values();
+        // SAFETY: the two types have the same layout, and results are written with values, never with memory without one.
+        unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
     }
 
     /// The whole memory as a vector, whose length may be changed.

@@ -2,7 +2,17 @@
 
 use std::ops::Range;
 
+use crate::lanes::LINE;
 use crate::stored::StoredMatrix;
+
+/// Values that lie 4 KiB apart share places in a cache.
+const SAME_PLACES: usize = 1024;
+
+/// How far apart rows of `columns` values should start: each begins a cache line, and they do not displace one another.
+pub(in crate::cpu) fn row_stride(columns: usize) -> usize {
+    let stride = columns.next_multiple_of(LINE);
+    if stride.is_multiple_of(SAME_PLACES) { stride + LINE } else { stride }
+}
 
 /// A matrix in memory, element `(i, j)` at `i · row_stride + j · column_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +53,7 @@ impl<'a> View<'a> {
 
     /// Whether rows or columns lie so far apart, by a multiple of 4 KiB, that they displace one another in a cache.
     pub(super) fn collides(&self) -> bool {
-        [self.row_stride, self.column_stride].iter().any(|stride| *stride > 0 && stride % 1024 == 0)
+        [self.row_stride, self.column_stride].iter().any(|stride| *stride > 0 && stride.is_multiple_of(SAME_PLACES))
     }
 
     /// Whether an element of every place within `rows` by `columns` is there.
