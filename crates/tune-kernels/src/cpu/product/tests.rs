@@ -3,16 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::*;
-
-/// Values of no special structure.
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from(u16::try_from(state >> 16).expect("16 bits")) / 65536.0 - 0.5
-    };
-    (0..count).map(|_| next()).collect()
-}
+use crate::compare::Random;
 
 /// The contract's chain, for every element of `[i, j]`.
 fn chains([i, j, depth]: [usize; 3], a: &[f32], b: &[f32]) -> Vec<f32> {
@@ -48,8 +39,9 @@ fn with(caches: Caches, level: Level, [i, j, depth]: [usize; 3], stride: usize, 
 fn sizes_of_caches_and_gaps_do_not_matter() {
     let tiny = Caches { first: 1 << 10, second: 1 << 12 };
     let huge = Caches { first: 1 << 20, second: 1 << 26 };
+    let mut random = Random::new(30);
     for (i, j, depth) in [(1, 1, 1), (13, 33, 40), (25, 96, 100), (7, 31, 700), (40, 65, 1024), (64, 17, 257)] {
-        let operands = [values(i * depth, 1), values(depth * j, 2), values(depth * RANK, 3), values(RANK * j, 4)];
+        let operands = [i * depth, depth * j, depth * RANK, RANK * j].map(|count| random.values(count));
         let [a, b, down, up] = [0, 1, 2, 3].map(|n| operands[n].as_slice());
         let middle = chains([i, RANK, depth], a, down);
         let branch = chains([i, j, RANK], &middle, up);
