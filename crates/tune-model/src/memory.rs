@@ -89,8 +89,8 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workloa
     let of_block = tokens * (2 * mlp + 4 * hidden);
     // The newest gradients grow while what was kept shrinks: with LoRA they are smaller; with all weights they may not be.
     let while_sinking = bytes(newest.max(trained) + tokens * saved);
-    let temporary = (bytes(of_head.max(of_block)) + activations).max(while_sinking) - activations
-        + bytes(kept_by_thread);
+    let temporary =
+        (bytes(of_head.max(of_block)) + activations).max(while_sinking) - activations + bytes(kept_by_thread);
     let (decoded, program) = if on_gpu {
         // The largest matrix in f32: the head's beside its logits, or a layer's.
         let layer = shapes.iter().map(|(outputs, inputs)| outputs * inputs).max().unwrap_or(0);
