@@ -87,8 +87,8 @@ pub fn products(level: Level, i: usize, depth: usize, a: View<'_>, outputs: Vec<
 /// [`products`] on a processor that has these caches.
 fn products_within(caches: Caches, level: Level, [i, depth]: [usize; 2], a: View<'_>, outputs: Vec<Output<'_>>) {
     for Output { j, b, c, c_stride, bias, branch, plus } in &outputs {
-        let held = i.checked_sub(1).map_or(0, |rows| rows * c_stride + j);
-        assert!(c_stride >= j && c.len() >= held, "the output holds every element");
+        assert!(c_stride >= j, "rows of the output do not overlap");
+        assert_eq!(c.len(), i * c_stride, "the output holds every element");
         assert!(b.holds(depth, *j), "b holds every element");
         assert!(bias.is_none_or(|bias| bias.len() == *j), "one bias for each column");
         assert!(plus.is_none_or(|plus| plus.len() == i * j), "what is added to has the output's shape");

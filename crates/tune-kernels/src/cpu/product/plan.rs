@@ -21,7 +21,7 @@ fn block_steps(caches: Caches, tile_rows: usize) -> usize {
 }
 
 /// Values of a block of packed panels: half of the second cache. In a small one, twice as many were a tenth slower; in one
-/// of 2 MiB, a quarter as many were a tenth slower, for the tiles of `a` are read anew for each block.
+/// of 2 MiB, so were a quarter as many with shorter blocks, for the tiles of `a` are read anew for each block.
 fn group_values(caches: Caches) -> usize {
     caches.second / 2 / size_of::<f32>()
 }

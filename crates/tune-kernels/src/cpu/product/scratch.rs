@@ -23,15 +23,15 @@ impl Scratch {
     pub(in crate::cpu) fn take(len: usize) -> Self {
         let mut kept = KEPT.take();
         // The smallest that is large enough, or else the largest: so one large use makes one memory large, not each in turn.
-        let enough = |memory: &Vec<f32>| memory.len() >= len + LINE;
+        let needed = len + LINE;
         let best = (0..kept.len()).min_by_key(|n| match kept[*n].len() {
-            size if enough(&kept[*n]) => (false, size),
+            size if size >= needed => (false, size),
             size => (true, usize::MAX - size),
         });
         let mut memory = best.map(|n| kept.swap_remove(n)).unwrap_or_default();
         KEPT.set(kept);
-        if memory.len() < len + LINE {
-            memory.resize(len + LINE, 0.0);
+        if memory.len() < needed {
+            memory.resize(needed, 0.0);
         }
         let first = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         Self { memory, values: first..first + len }
