@@ -173,10 +173,10 @@ fn calls(level: Level, peak: f64) {
         let mut theirs: Vec<Adapted> = outputs.iter().map(|&outputs| Adapted::new(inputs, outputs)).collect();
         let layers: Vec<Layer<'_>> = ours.iter().map(Adapted::layer).collect();
         let work: usize = ours.iter().map(Adapted::work).sum();
-        let forward =
-            compare(&mut || drop(std::hint::black_box(linear::linears(level, &x, &layers, None, &rows))), &mut || {
-                theirs.iter_mut().for_each(|layer| layer.peer_forward(&x))
-            });
+        let forward = compare(
+            &mut || drop(std::hint::black_box(linear::linears(level, &x, &layers, None, &rows, &[]))),
+            &mut || theirs.iter_mut().for_each(|layer| layer.peer_forward(&x)),
+        );
         report(peak, &format!("{name}: forward"), work, forward);
         let mut gradients = vec![0.0; RANK * 1536];
         let backward = compare(

@@ -12,7 +12,7 @@ use burn_backend::Backend;
 use burn_tensor::Tensor;
 use tune_schema::recipe::Numerics;
 
-use crate::layout::{Rows, Span};
+use crate::layout::{Repeat, Rows, Span};
 use crate::shapes::{AdamW, Dropout, Heads};
 use crate::stored::StoredMatrix;
 
@@ -95,6 +95,17 @@ pub struct LoraGradient<B: Backend> {
     pub b: Tensor<B, 2>,
 }
 
+/// Results of [`KernelBackend::swiglu_backward`].
+#[derive(Debug, Clone)]
+pub struct SwigluGradients<B: Backend> {
+    /// `silu(gate) · up`.
+    pub activation: Tensor<B, 2>,
+    /// Gradient of gate.
+    pub gate: Tensor<B, 2>,
+    /// Gradient of up.
+    pub up: Tensor<B, 2>,
+}
+
 /// Results of [`KernelBackend::cross_entropy`].
 #[derive(Debug, Clone)]
 pub struct CrossEntropy<B: Backend> {
@@ -142,11 +153,18 @@ pub trait KernelBackend: Backend {
 
     /// Layers of the same input `x: [tokens, inputs]`: for each `y[t, n] = Σ_k x[t, k] · w[n, k] (+ bias[n]) (+ branch)`.
     /// With `plus: [tokens, outputs]` the first layer gives `plus + y`.
+    ///
+    /// `repeats` are tokens whose `x` (and `plus`) is the same as that of the tokens they repeat: a device may copy their
+    /// results.
+    ///
+    /// # Panics
+    /// If there are repeats, and a layer drops inputs out.
     fn linears(
         x: &Tensor<Self, 2>,
         layers: &[Layer<'_, Self>],
         plus: Option<&Tensor<Self, 2>>,
         rows: &Rows,
+        repeats: &[Repeat],
     ) -> Vec<LayerOutput<Self>>;
 
     /// Gradient of a layer without branch with respect to `x`: `dx[t, k] = Σ_n dy[t, n] · w[n, k]`, and `plus + dx` where
@@ -160,7 +178,31 @@ pub trait KernelBackend: Backend {
     /// Gradient with respect to a bias, one `[outputs]` a row.
     fn bias_gradient(dy: &Tensor<Self, 2>, rows: &Rows) -> Vec<Tensor<Self, 1>>;
 
-    /// Gradients of a layer with a branch: of `x`, and of the branch, one a row.
+    /// Of a layer with a branch, the gradient of `x`, and `u = dy · B`, `[tokens, rank]`: [`Self::lora_gradients`] needs it.
+    ///
+    /// # Panics
+    /// If the layer has no branch.
+    fn lora_input_gradient(
+        dy: &Tensor<Self, 2>,
+        layer: &Layer<'_, Self>,
+        rows: &Rows,
+        input: InputGradient<'_, Self>,
+    ) -> (Option<Tensor<Self, 2>>, Tensor<Self, 2>);
+
+    /// Gradients of a branch, one a row. `h` is that of [`LayerOutput`], `u` that of [`Self::lora_input_gradient`].
+    ///
+    /// # Panics
+    /// If the layer has no branch.
+    fn lora_gradients(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        h: &Tensor<Self, 2>,
+        u: &Tensor<Self, 2>,
+        layer: &Layer<'_, Self>,
+        rows: &Rows,
+    ) -> Vec<LoraGradient<Self>>;
+
+    /// [`Self::lora_input_gradient`] and [`Self::lora_gradients`].
     ///
     /// # Panics
     /// If the layer has no branch.
@@ -171,7 +213,10 @@ pub trait KernelBackend: Backend {
         layer: &Layer<'_, Self>,
         rows: &Rows,
         input: InputGradient<'_, Self>,
-    ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>);
+    ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
+        let (dx, u) = Self::lora_input_gradient(dy, layer, rows, input);
+        (dx, Self::lora_gradients(dy, x, h, &u, layer, rows))
+    }
 
     /// `y = x / sqrt(mean(x²) + epsilon) · w` for each token. Gives `y` and the reciprocal roots, `[tokens]`.
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>);
@@ -233,12 +278,8 @@ pub trait KernelBackend: Backend {
     /// `silu(gate) · up`, elementwise.
     fn swiglu(gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2>;
 
-    /// Gradients of [`Self::swiglu`] with respect to gate and up.
-    fn swiglu_backward(
-        dy: &Tensor<Self, 2>,
-        gate: &Tensor<Self, 2>,
-        up: &Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>);
+    /// Gradients of [`Self::swiglu`], and its output again, which the forward pass need not keep.
+    fn swiglu_backward(dy: Tensor<Self, 2>, gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> SwigluGradients<Self>;
 
     /// Rows of `table: [vocabulary, features]` for `ids`.
     ///

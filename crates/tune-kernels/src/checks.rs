@@ -4,12 +4,14 @@ use burn_tensor::Tensor;
 
 use crate::KernelBackend;
 use crate::backend::{Layer, Target, Weight};
-use crate::layout::Span;
+use crate::layout::{Repeat, Span};
 use crate::shapes::Heads;
 
 /// Layers of the same input.
-pub(crate) fn linears<B: KernelBackend>(x: &Tensor<B, 2>, layers: &[Layer<'_, B>]) {
+pub(crate) fn linears<B: KernelBackend>(x: &Tensor<B, 2>, layers: &[Layer<'_, B>], repeats: &[Repeat]) {
     let [_, inputs] = x.dims();
+    let dropping = layers.iter().filter_map(|layer| layer.branch.as_ref()).any(|branch| branch.dropout.is_some());
+    assert!(repeats.is_empty() || !dropping, "linears: with dropout no token is the same as another");
     assert!(layers.iter().all(|layer| layer.weight.dims()[1] == inputs), "linears: inputs of x and the weights");
     layers.iter().for_each(branch);
 }
@@ -33,14 +35,27 @@ pub(crate) fn linear_weight_gradient<B: KernelBackend>(dy: &Tensor<B, 2>, x: &Te
     assert_eq!(dy.dims()[0], x.dims()[0], "linear_weight_gradient: tokens of dy and x");
 }
 
-/// The backward pass of a layer with an adapter.
-pub(crate) fn linear_lora_backward<B: KernelBackend>(dy: &Tensor<B, 2>, x: &Tensor<B, 2>, layer: &Layer<'_, B>) {
+/// The input's gradient of a layer with an adapter.
+pub(crate) fn lora_input_gradient<B: KernelBackend>(dy: &Tensor<B, 2>, layer: &Layer<'_, B>) {
+    assert_eq!(dy.dims()[1], layer.weight.dims()[0], "lora_input_gradient: outputs of dy and the weight");
+    branch(layer);
+}
+
+/// Gradients of an adapter.
+pub(crate) fn lora_gradients<B: KernelBackend>(
+    dy: &Tensor<B, 2>,
+    x: &Tensor<B, 2>,
+    middles: [&Tensor<B, 2>; 2],
+    layer: &Layer<'_, B>,
+) {
     let ([tokens, outputs], [x_tokens, inputs]) = (dy.dims(), x.dims());
     assert_eq!(
         (tokens, [outputs, inputs]),
         (x_tokens, layer.weight.dims()),
-        "linear_lora_backward: shapes of dy, x and the weight"
+        "lora_gradients: shapes of dy, x and the weight"
     );
+    let rank = layer.branch.as_ref().map_or(0, |branch| branch.a.dims()[0]);
+    assert!(middles.iter().all(|middle| middle.dims() == [tokens, rank]), "lora_gradients: shapes of h and u");
     branch(layer);
 }
 

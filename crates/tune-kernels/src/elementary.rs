@@ -29,11 +29,7 @@ pub fn exp<L: Lanes>(x: L) -> L {
     for coefficient in &EXP[1..] {
         p = p.fma(r, L::splat(*coefficient));
     }
-    let y = p.fma(r.mul(r), r).add(L::splat(1.0));
-    // Two factors, because 2^n alone may be beyond the range of normal numbers.
-    let half = n.fma(L::splat(0.5), round).sub(round);
-    // The last product is an `fma`, so that no compiler can contract it with an addition of the caller's.
-    y.mul(half.exp2_integral()).fma(n.sub(half).exp2_integral(), L::splat(-0.0))
+    p.fma(r.mul(r), r).add(L::splat(1.0)).times_exp2(n)
 }
 
 /// `1 / (1 + e^-x)`.

@@ -8,12 +8,13 @@ use burn_tensor::Tensor;
 use tune_schema::recipe::Numerics;
 
 use crate::backend::{
-    CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
+    CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, SwigluGradients, Target,
+    Weight,
 };
 use crate::checks;
 use crate::cpu::linear::Branch;
 use crate::cpu::{Level, attention, head, linear, pointwise};
-use crate::layout::{Rows, Span};
+use crate::layout::{Repeat, Rows, Span};
 use crate::profile::{Operation, timed};
 use crate::shapes::{AdamW, Heads};
 use crate::stored::StoredMatrix;
@@ -118,13 +119,15 @@ impl KernelBackend for Flex {
         layers: &[Layer<'_, Self>],
         plus: Option<&Tensor<Self, 2>>,
         rows: &Rows,
+        repeats: &[Repeat],
     ) -> Vec<LayerOutput<Self>> {
         let [tokens, _] = x.dims();
-        checks::linears(x, layers);
+        checks::linears(x, layers, repeats);
         let (x, plus) = (Host::new(x), plus.map(Host::new));
         let hosts: Vec<HostLayer<'_>> = layers.iter().map(HostLayer::new).collect();
         let views: Vec<linear::Layer<'_>> = hosts.iter().map(HostLayer::view).collect();
-        let outputs = linear::linears(Level::current(), x.slice(), &views, plus.as_ref().map(Host::slice), rows);
+        let plus = plus.as_ref().map(Host::slice);
+        let outputs = linear::linears(Level::current(), x.slice(), &views, plus, rows, repeats);
         let outputs = outputs.into_iter().zip(&views).map(|((y, h), layer)| LayerOutput {
             y: tensor(y, [tokens, layer.shape[1]]),
             h: h.zip(layer.branch).map(|(h, branch)| tensor(h, [tokens, branch.rank])),
@@ -161,19 +164,15 @@ impl KernelBackend for Flex {
         rows.ranges.iter().map(|row| tensor(pointwise::bias_gradient(dy.slice(), outputs, row), [outputs])).collect()
     }
 
-    fn linear_lora_backward(
+    fn lora_input_gradient(
         dy: &Tensor<Self, 2>,
-        x: &Tensor<Self, 2>,
-        h: &Tensor<Self, 2>,
         layer: &Layer<'_, Self>,
         rows: &Rows,
         input: InputGradient<'_, Self>,
-    ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
-        checks::linear_lora_backward(dy, x, layer);
-        let ([tokens, outputs], [_, inputs]) = (dy.dims(), x.dims());
-        let rank = h.dims()[1];
-        let host = HostLayer::new(layer);
-        let (dy, x, h) = (Host::new(dy), Host::new(x), Host::new(h));
+    ) -> (Option<Tensor<Self, 2>>, Tensor<Self, 2>) {
+        checks::lora_input_gradient(dy, layer);
+        let ([tokens, _], [_, inputs]) = (dy.dims(), layer.weight.dims());
+        let (host, dy) = (HostLayer::new(layer), Host::new(dy));
         let plus;
         let input = match input {
             InputGradient::None => linear::InputGradient::None,
@@ -183,12 +182,29 @@ impl KernelBackend for Flex {
                 linear::InputGradient::Plus(plus.slice())
             }
         };
-        let (dx, gradients) =
-            linear::linear_lora_backward(Level::current(), dy.slice(), x.slice(), h.slice(), &host.view(), rows, input);
+        let (dx, u) = linear::lora_input_gradient(Level::current(), dy.slice(), &host.view(), rows, input);
+        let rank = layer.branch.as_ref().map_or(0, |branch| branch.a.dims()[0]);
+        (dx.map(|dx| tensor(dx, [tokens, inputs])), tensor(u, [tokens, rank]))
+    }
+
+    fn lora_gradients(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        h: &Tensor<Self, 2>,
+        u: &Tensor<Self, 2>,
+        layer: &Layer<'_, Self>,
+        rows: &Rows,
+    ) -> Vec<LoraGradient<Self>> {
+        checks::lora_gradients(dy, x, [h, u], layer);
+        let ([_, outputs], [_, inputs], [_, rank]) = (dy.dims(), x.dims(), h.dims());
+        let host = HostLayer::new(layer);
+        let [dy, x, h, u] = [dy, x, h, u].map(Host::new);
+        let middles = [h.slice(), u.slice()];
+        let gradients = linear::lora_gradients(Level::current(), dy.slice(), x.slice(), middles, &host.view(), rows);
         let gradients = gradients
             .into_iter()
             .map(|(a, b)| LoraGradient { a: tensor(a, [rank, inputs]), b: tensor(b, [outputs, rank]) });
-        (dx.map(|dx| tensor(dx, [tokens, inputs])), gradients.collect())
+        gradients.collect()
     }
 
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
@@ -301,18 +317,13 @@ impl KernelBackend for Flex {
         tensor(y, gate.dims())
     }
 
-    fn swiglu_backward(
-        dy: &Tensor<Self, 2>,
-        gate: &Tensor<Self, 2>,
-        up: &Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        checks::swiglu_backward(dy, gate, up);
+    fn swiglu_backward(dy: Tensor<Self, 2>, gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> SwigluGradients<Self> {
+        checks::swiglu_backward(&dy, &gate, &up);
         let dims = gate.dims();
-        let (dy, gate, up) = (Host::new(dy), Host::new(gate), Host::new(up));
-        let (d_gate, d_up) = timed(Operation::SwiGlu, || {
-            pointwise::swiglu_backward(Level::current(), dy.slice(), gate.slice(), up.slice())
-        });
-        (tensor(d_gate, dims), tensor(d_up, dims))
+        let [mut dy, mut gate, mut up] = [dy, gate, up].map(into_values);
+        timed(Operation::SwiGlu, || pointwise::swiglu_backward(Level::current(), &mut dy, &mut gate, &mut up));
+        let [activation, gate, up] = [dy, gate, up].map(|values| tensor(values, dims));
+        SwigluGradients { activation, gate, up }
     }
 
     fn embedding(table: &Weight<Self>, ids: &[u32]) -> Tensor<Self, 2> {

@@ -40,3 +40,23 @@ impl Span {
         self.keys.len() - self.queries.len() + offset + 1
     }
 }
+
+/// Tokens with the same past as earlier ones: the same ids at the same positions, from the beginning of a segment on. Without
+/// dropout all that a model computes for them on the way forward is the same, bit for bit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// The first of the tokens that came before; as many as `at` has.
+    pub of: usize,
+    /// The tokens that repeat them. Repeats do not overlap.
+    pub at: Range<usize>,
+}
+
+impl Repeat {
+    /// What `repeats`, in ascending order, leave of `0..tokens`: the tokens to compute.
+    #[must_use]
+    pub fn rest(repeats: &[Self], tokens: usize) -> Vec<Range<usize>> {
+        let starts = std::iter::once(0).chain(repeats.iter().map(|repeat| repeat.at.end));
+        let ends = repeats.iter().map(|repeat| repeat.at.start).chain(std::iter::once(tokens));
+        starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
+    }
+}

@@ -7,6 +7,7 @@ use tune_kernels::cpu::linear::{Branch, InputGradient, Layer, Weight};
 use tune_kernels::cpu::{Level, attention, head, linear, pointwise};
 use tune_kernels::encoding::Encoding;
 use tune_kernels::lanes::Fused;
+use tune_kernels::layout::Repeat;
 use tune_kernels::philox::StreamKey;
 use tune_kernels::reference;
 use tune_kernels::shapes::{Dropout, Heads};
@@ -93,6 +94,58 @@ fn products() {
     }
 }
 
+/// Tokens that repeat others get what those got, whatever their own input holds; with the same input that changes no bit.
+#[test]
+fn repeats() {
+    for case in 0..shapes() / 4 {
+        let mut random = Random::new(17_000 + case);
+        let (inputs, outputs, rank) = (random.size(), random.size(), 1 + random.word() as usize % 17);
+        // Segments that begin with a part of the first one.
+        let lengths: Vec<usize> = (0..2 + random.word() % 6).map(|_| random.size()).collect();
+        let mut repeats = Vec::<Repeat>::new();
+        let mut tokens = lengths[0];
+        for length in &lengths[1..] {
+            let common = random.word() as usize % (1 + length.min(&lengths[0]));
+            if common > 0 {
+                repeats.push(Repeat { of: 0, at: tokens..tokens + common });
+            }
+            tokens += length;
+        }
+        let (w, a, b) = (random.values(outputs * inputs), random.values(rank * inputs), random.values(outputs * rank));
+        let own = [random.values(tokens * inputs), random.values(tokens * outputs)];
+        let [x, plus] = [(0, inputs), (1, outputs)].map(|(n, features): (usize, usize)| {
+            let mut values = own[n].clone();
+            for Repeat { of, at } in &repeats {
+                values.copy_within(of * features..(of + at.len()) * features, at.start * features);
+            }
+            values
+        });
+        let branch = Some(Branch { a: &a, b: &b, scale: 1.7, dropout: None, rank });
+        let layer = Layer { weight: (&w).into(), shape: [inputs, outputs], bias: None, branch };
+        let plain = Layer { branch: None, ..layer };
+        for level in levels() {
+            let rows = random.rows(tokens);
+            let all = |x: &[f32], plus: &[f32], repeats: &[Repeat]| {
+                linear::linears(level, x, &[layer, plain], Some(plus), &rows, repeats)
+            };
+            let want = all(&x, &plus, &[]);
+            for got in [all(&x, &plus, &repeats), all(&own[0], &own[1], &repeats)] {
+                for ((got_y, got_h), (y, h)) in got.iter().zip(&want) {
+                    same("y of tokens that repeat others", level, got_y, y);
+                    assert_eq!(got_h.is_some(), h.is_some());
+                    if let Some((got, want)) = got_h.as_ref().zip(h.as_ref()) {
+                        same("h of tokens that repeat others", level, got, want);
+                    }
+                }
+            }
+            if !repeats.is_empty() {
+                let different = all(&own[0], &own[1], &[]);
+                assert!(difference(&different[0].0, &want[0].0).is_some(), "the inputs differ where tokens repeat");
+            }
+        }
+    }
+}
+
 #[test]
 fn lora() {
     for case in 0..shapes() / 2 {
@@ -125,10 +178,10 @@ fn lora() {
         let (dx, gradients) =
             reference::linear_lora_backward::<Fused>(&dy, &x, &h, &w, &a, &b, 1.7, dropout, sizes, &rows);
         for level in levels() {
-            let alone = linear::linears(level, &x, &[layer], None, &rows);
+            let alone = linear::linears(level, &x, &[layer], None, &rows, &[]);
             same("lora y", level, &alone[0].0, &y);
             same("lora h", level, alone[0].1.as_ref().unwrap(), &h);
-            let together = linear::linears(level, &x, &[layer, second, layer], Some(&onto_y), &rows);
+            let together = linear::linears(level, &x, &[layer, second, layer], Some(&onto_y), &rows, &[]);
             same("the first of three, with a residual", level, &together[0].0, &sum(&onto_y, &y));
             same("the second of three", level, &together[1].0, &y2);
             assert!(together[1].1.is_none());
@@ -231,9 +284,11 @@ fn normalisation_rotation_activation_optimizer() {
             }
             same("swiglu", level, &pointwise::swiglu(level, &x, &dy), &reference::swiglu::<Fused>(&x, &dy));
             let (want_gate, want_up) = reference::swiglu_backward::<Fused>(&y, &x, &dy);
-            let (gate, up) = pointwise::swiglu_backward(level, &y, &x, &dy);
+            let [mut again, mut gate, mut up] = [y.clone(), x.clone(), dy.clone()];
+            pointwise::swiglu_backward(level, &mut again, &mut gate, &mut up);
             same("swiglu dgate", level, &gate, &want_gate);
             same("swiglu dup", level, &up, &want_up);
+            same("swiglu again", level, &again, &reference::swiglu::<Fused>(&x, &dy));
             let mut got = [x.clone(), dy.clone(), moments.clone()];
             let [p, m, v] = &mut got;
             pointwise::adamw(level, p, m, v, &y, scalars);

@@ -147,8 +147,10 @@ fn by_kernels(level: Level, case: &Case) -> Option<Results> {
         "cross_entropy" => cross_entropy_by_kernels(level, case),
         "swiglu" => {
             let (gate, up, dy) = (case.f32s("gate"), case.f32s("up"), case.f32s("dy"));
-            let (d_gate, d_up) = cpu::pointwise::swiglu_backward(level, &dy, &gate, &up);
             let y = cpu::pointwise::swiglu(level, &gate, &up);
+            let [mut again, mut d_gate, mut d_up] = [dy, gate, up];
+            cpu::pointwise::swiglu_backward(level, &mut again, &mut d_gate, &mut d_up);
+            assert_eq!(hex(&again), hex(&y), "the backward pass computes the activation again");
             vec![("y", hex(&y)), ("d_gate", hex(&d_gate)), ("d_up", hex(&d_up))]
         }
         "adamw" => adamw(case, |p, m, v, gradient, scalars| cpu::pointwise::adamw(level, p, m, v, gradient, scalars)),
@@ -245,7 +247,7 @@ fn lora_by_kernels(level: Level, case: &Case) -> Results {
     let branch = Branch { a: &a, b: &b, scale, dropout: drop(case), rank };
     let bias = bias.as_deref();
     let layer = Layer { weight: (&w).into(), shape: [inputs, outputs], bias, branch: Some(branch) };
-    let (y, h) = cpu::linear::linears(level, &x, &[layer], None, &rows).remove(0);
+    let (y, h) = cpu::linear::linears(level, &x, &[layer], None, &rows, &[]).remove(0);
     let h = h.expect("the layer has a branch");
     let (dx, gradients) = cpu::linear::linear_lora_backward(level, &dy, &x, &h, &layer, &rows, InputGradient::Alone);
     join(&y, &h, &dx.expect("asked for"), gradients)

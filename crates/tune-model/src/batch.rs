@@ -1,7 +1,9 @@
 //! The rows of a micro-batch as one flat list of tokens, without padding.
 
+use std::collections::BTreeMap;
+
 use tune_kernels::backend::Target;
-use tune_kernels::layout::{Rows, Span};
+use tune_kernels::layout::{Repeat, Rows, Span};
 
 use crate::ModelError;
 
@@ -31,6 +33,9 @@ pub struct Batch {
     pub rows: Rows,
     /// Segments, for attention.
     pub spans: Vec<Span>,
+    /// Tokens whose past, and so their hidden states, are the same as those of earlier ones: the system prompt that a chat
+    /// template begins each example with, for instance.
+    pub repeats: Vec<Repeat>,
 }
 
 impl Batch {
@@ -71,6 +76,34 @@ impl Batch {
             batch.positions.extend(row.positions);
             batch.rows.ranges.push(start..start + n);
         }
+        batch.repeats = repeats(&batch);
         Ok(batch)
     }
+}
+
+/// Repeats of fewer tokens are not worth cutting products at their ends.
+const LEAST: usize = 4;
+
+/// What segments have in common with earlier ones from their beginning on, in a tree of their tokens.
+fn repeats(batch: &Batch) -> Vec<Repeat> {
+    /// The token after which another one comes, by where it first came.
+    type Past = Option<usize>;
+    let mut first = BTreeMap::<(Past, u32, u32), usize>::new();
+    let mut repeats = Vec::<Repeat>::new();
+    for segment in &batch.spans {
+        let mut past = None;
+        for token in segment.queries.clone() {
+            let of = *first.entry((past, batch.positions[token], batch.ids[token])).or_insert(token);
+            past = Some(of);
+            if of == token {
+                continue;
+            }
+            match repeats.last_mut() {
+                Some(last) if last.at.end == token && last.of + last.at.len() == of => last.at.end += 1,
+                _ => repeats.push(Repeat { of, at: token..token + 1 }),
+            }
+        }
+    }
+    repeats.retain(|repeat| repeat.at.len() >= LEAST);
+    repeats
 }

@@ -2,7 +2,7 @@
 
 use burn_tensor::Tensor;
 use tune_kernels::KernelBackend;
-use tune_kernels::backend::{InputGradient, LayerOutput};
+use tune_kernels::backend::{InputGradient, LayerOutput, SwigluGradients};
 use tune_kernels::layout::Span;
 use tune_kernels::shapes::Heads;
 
@@ -169,7 +169,8 @@ impl<B: KernelBackend> Block<B> {
         pass: &Pass<'_>,
         h: &mut [Option<Tensor<B, 2>>; 7],
     ) -> [Tensor<B, 2>; N] {
-        let outputs = B::linears(x, &indices.map(|index| self.linears[index].layer(pass.mode)), None, pass.rows);
+        let outputs =
+            B::linears(x, &indices.map(|index| self.linears[index].layer(pass.mode)), None, pass.rows, pass.repeats);
         let outputs = outputs.into_iter().zip(indices).map(|(LayerOutput { y, h: branch }, index)| {
             h[index] = branch;
             y
@@ -192,12 +193,12 @@ impl<B: KernelBackend> Block<B> {
     ) -> Option<Tensor<B, 2>> {
         let h = |index: usize| saved.h[index].as_ref();
         let always = "the input gradient was asked for";
-        let activation = B::swiglu(&saved.gate, &saved.up);
-        let d_activation =
-            self.linears[DOWN].backward(&dy, &activation, h(DOWN), pass, InputGradient::Alone, sink).expect(always);
+        let down = &self.linears[DOWN];
+        let (d_activation, u) = down.input_gradient(&dy, pass, InputGradient::Alone);
+        let SwigluGradients { activation, gate: d_gate, up: d_up } =
+            B::swiglu_backward(d_activation.expect(always), saved.gate, saved.up);
+        down.gradients(&dy, &activation, [h(DOWN), u.as_ref()], pass, sink);
         drop(activation);
-        let (d_gate, d_up) = B::swiglu_backward(&d_activation, &saved.gate, &saved.up);
-        drop(d_activation);
         let (normed, _) = B::rms_norm(&saved.middle, &self.post_norm, shared.epsilon);
         let from_gate =
             self.linears[GATE].backward(&d_gate, &normed, h(GATE), pass, InputGradient::Alone, sink).expect(always);

@@ -100,7 +100,7 @@ impl<B: KernelBackend> Model<B> {
             key += keys;
         }
         let rows = Rows::default();
-        let pass = Pass { rows: &rows, mode: Mode::Evaluate, train_weights: false };
+        let pass = Pass { rows: &rows, repeats: &[], mode: Mode::Evaluate, train_weights: false };
         let shared = &self.shared;
         let mut x = <B as KernelBackend>::embedding(&self.embedding, &ids);
         for (n, block) in self.blocks.iter().enumerate() {
@@ -136,7 +136,7 @@ impl<B: KernelBackend> Model<B> {
     fn head_logits(&self, x: &Tensor<B, 2>) -> Tensor<B, 2> {
         let (normed, _) = B::rms_norm(x, &self.norm, self.shared.epsilon);
         let head = Layer { weight: self.head_weight(), bias: None, branch: None };
-        B::linears(&normed, &[head], None, &Rows::default()).pop().expect("one output for one layer").y
+        B::linears(&normed, &[head], None, &Rows::default(), &[]).pop().expect("one output for one layer").y
     }
 }
 

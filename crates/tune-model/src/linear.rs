@@ -3,7 +3,7 @@
 use burn_tensor::Tensor;
 use tune_kernels::KernelBackend;
 use tune_kernels::backend::{InputGradient, Layer, LayerOutput, LoraBranch, LoraGradient, Weight};
-use tune_kernels::layout::Rows;
+use tune_kernels::layout::{Repeat, Rows};
 use tune_kernels::philox::StreamKey;
 use tune_kernels::shapes::Dropout;
 
@@ -48,9 +48,11 @@ pub struct Linear<B: KernelBackend> {
     pub lora: Option<Lora<B>>,
 }
 
-/// What a backward pass through a layer needs to know beside its tensors.
+/// What the passes through a layer need to know beside its tensors.
 pub(crate) struct Pass<'a> {
     pub(crate) rows: &'a Rows,
+    /// Tokens for which everything on the way forward is the same as for earlier ones.
+    pub(crate) repeats: &'a [Repeat],
     pub(crate) mode: Mode,
     /// Weights and biases are trained.
     pub(crate) train_weights: bool,
@@ -78,8 +80,9 @@ impl<B: KernelBackend> Linear<B> {
         plus: Option<&Tensor<B, 2>>,
         pass: &Pass<'_>,
     ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
-        let LayerOutput { y, h } =
-            B::linears(x, &[self.layer(pass.mode)], plus, pass.rows).pop().expect("one output for one layer");
+        let LayerOutput { y, h } = B::linears(x, &[self.layer(pass.mode)], plus, pass.rows, pass.repeats)
+            .pop()
+            .expect("one output for one layer");
         (y, h)
     }
 
@@ -95,17 +98,61 @@ impl<B: KernelBackend> Linear<B> {
     ) -> Option<Tensor<B, 2>> {
         if let Some(h) = h {
             let (dx, gradients) = B::linear_lora_backward(dy, x, h, &self.layer(pass.mode), pass.rows, input);
-            let (a, b) = gradients.into_iter().map(|LoraGradient { a, b }| (a, b)).unzip();
-            sink(&lora_a_name(&self.name), a);
-            sink(&lora_b_name(&self.name), b);
+            self.give(gradients, sink);
             return dx;
         }
+        self.weight_gradients(dy, x, pass, sink);
+        self.frozen_input_gradient(dy, input)
+    }
+
+    /// The first part of [`Self::backward`], which does not need `x`: the input's gradient, and what the second part needs.
+    pub(crate) fn input_gradient(
+        &self,
+        dy: &Tensor<B, 2>,
+        pass: &Pass<'_>,
+        input: InputGradient<'_, B>,
+    ) -> (Option<Tensor<B, 2>>, Option<Tensor<B, 2>>) {
+        if self.lora.is_some() {
+            let (dx, u) = B::lora_input_gradient(dy, &self.layer(pass.mode), pass.rows, input);
+            return (dx, Some(u));
+        }
+        (self.frozen_input_gradient(dy, input), None)
+    }
+
+    /// The second part: gradients of what is trained go to `sink`.
+    pub(crate) fn gradients(
+        &self,
+        dy: &Tensor<B, 2>,
+        x: &Tensor<B, 2>,
+        [h, u]: [Option<&Tensor<B, 2>>; 2],
+        pass: &Pass<'_>,
+        sink: &mut GradientSink<'_, B>,
+    ) {
+        match h.zip(u) {
+            Some((h, u)) => {
+                self.give(B::lora_gradients(dy, x, h, u, &self.layer(pass.mode), pass.rows), sink);
+            }
+            None => self.weight_gradients(dy, x, pass, sink),
+        }
+    }
+
+    fn give(&self, gradients: Vec<LoraGradient<B>>, sink: &mut GradientSink<'_, B>) {
+        let (a, b) = gradients.into_iter().map(|LoraGradient { a, b }| (a, b)).unzip();
+        sink(&lora_a_name(&self.name), a);
+        sink(&lora_b_name(&self.name), b);
+    }
+
+    fn weight_gradients(&self, dy: &Tensor<B, 2>, x: &Tensor<B, 2>, pass: &Pass<'_>, sink: &mut GradientSink<'_, B>) {
         if pass.train_weights {
             sink(&format!("{}.weight", self.name), B::linear_weight_gradient(dy, x, pass.rows));
             if self.bias.is_some() {
                 sink(&format!("{}.bias", self.name), as_matrices(B::bias_gradient(dy, pass.rows)));
             }
         }
+    }
+
+    /// Of a layer without an adapter.
+    fn frozen_input_gradient(&self, dy: &Tensor<B, 2>, input: InputGradient<'_, B>) -> Option<Tensor<B, 2>> {
         match input {
             InputGradient::None => None,
             InputGradient::Alone => Some(B::linear_input_gradient(dy, &self.weight, None)),

@@ -86,7 +86,8 @@ pub fn estimate(config: &ModelConfig, spec: Option<&LoraSpec>, workload: Workloa
     // The thread that computes the head keeps the memory of its logits, and packs operands of later products in it.
     let kept_by_thread = (chunk * vocabulary).max(tokens * mlp);
     let of_head = 2 * chunk * hidden + 3 * tokens * hidden;
-    let of_block = tokens * (2 * mlp + 4 * hidden);
+    // The gradients of gate and up take their places where the device works in place.
+    let of_block = tokens * (if on_gpu { 3 * mlp } else { mlp } + 4 * hidden);
     // The newest gradients grow while what was kept shrinks: with LoRA they are smaller; with all weights they may not be.
     let while_sinking = bytes(newest.max(trained) + tokens * saved);
     let temporary =

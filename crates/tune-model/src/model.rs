@@ -312,6 +312,14 @@ impl<B: KernelBackend> Model<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
+    fn pass<'a>(&self, batch: &'a Batch, mode: Mode, train_weights: bool) -> Pass<'a> {
+        // Dropout draws for each token anew.
+        let mut layers = self.blocks.iter().flat_map(|block| &block.linears);
+        let drops = layers.any(|linear| linear.layer(mode).branch.is_some_and(|branch| branch.dropout.is_some()));
+        let repeats = if drops { &[] } else { batch.repeats.as_slice() };
+        Pass { rows: &batch.rows, repeats, mode, train_weights }
+    }
+
     /// Through all blocks: hidden states before the last normalisation. What each block saved goes to `keep`.
     fn blocks_forward(&self, batch: &Batch, pass: &Pass<'_>, mut keep: impl FnMut(Saved<B>)) -> Tensor<B, 2> {
         let mut x = <B as KernelBackend>::embedding(&self.embedding, &batch.ids);
@@ -326,7 +334,7 @@ impl<B: KernelBackend> Model<B> {
     /// Losses of the targets, without gradients and without dropout.
     #[must_use]
     pub fn losses(&self, batch: &Batch) -> Vec<f32> {
-        let pass = Pass { rows: &batch.rows, mode: Mode::Evaluate, train_weights: false };
+        let pass = self.pass(batch, Mode::Evaluate, false);
         let x = self.blocks_forward(batch, &pass, drop);
         let (normed, _) = B::rms_norm(&x, &self.norm, self.shared.epsilon);
         B::cross_entropy(&normed, self.head_weight(), &batch.targets, &batch.rows, Gradients::None).losses
@@ -337,7 +345,7 @@ impl<B: KernelBackend> Model<B> {
     /// Frozen weights get no gradient, and nothing is computed below the lowest adapted layer.
     pub fn forward_backward(&self, batch: &Batch, mode: Mode, sink: &mut GradientSink<'_, B>) -> Vec<f32> {
         let all = self.train_weights;
-        let pass = Pass { rows: &batch.rows, mode, train_weights: all };
+        let pass = self.pass(batch, mode, all);
         let mut kept = Vec::with_capacity(self.blocks.len());
         let x = self.blocks_forward(batch, &pass, |saved| {
             kept.push(if self.gradient_checkpointing { saved.shrink() } else { Kept::Saved(Box::new(saved)) });

@@ -7,7 +7,7 @@ use super::{ADAMW, Check, Random, sum};
 use crate::KernelBackend;
 use crate::backend::{Gradients, InputGradient, Layer, LoraBranch, Weight};
 use crate::encoding::Encoding;
-use crate::layout::Rows;
+use crate::layout::{Repeat, Rows};
 use crate::philox::StreamKey;
 use crate::reference::{self, Fma};
 use crate::shapes::{Dropout, Heads};
@@ -45,7 +45,7 @@ pub(super) fn products<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, 
     let tbias = tensor(&bias, [outputs], device);
     let layer = |bias| Layer { weight: &weight, bias, branch: None };
     let y = reference::linear::<F>(&x, &w, Some(&bias), inputs, outputs);
-    let got = B::linears(&tx, &[layer(Some(&tbias)), layer(None)], Some(&ty), &rows);
+    let got = B::linears(&tx, &[layer(Some(&tbias)), layer(None)], Some(&ty), &rows, &[]);
     check.same(&format!("linear onto {what}"), &host(&got[0].y), &sum(&onto_y, &y));
     let y = reference::linear::<F>(&x, &w, None, inputs, outputs);
     check.same(&format!("linear {what}"), &host(&got[1].y), &y);
@@ -86,10 +86,13 @@ pub(super) fn lora<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, chec
     let [tx, tdx] = [&x, &onto_dx].map(|values| tensor(values, [tokens, inputs], device));
     let [tdy, ty] = [&dy, &onto_y].map(|values| tensor(values, [tokens, outputs], device));
     let th = tensor(&h, [tokens, rank], device);
-    let got = B::linears(&tx, &[layer.clone(), layer.clone()], Some(&ty), &rows);
+    let got = B::linears(&tx, &[layer.clone(), layer.clone()], Some(&ty), &rows, &[]);
     check.same("lora y onto", &host(&got[0].y), &sum(&onto_y, &y));
     check.same("lora y", &host(&got[1].y), &y);
     check.same("lora h", &host(got[1].h.as_ref().expect("a branch")), &h);
+    if dropout.is_none() && tokens > 1 {
+        repeats::<B>(&layer, [&x, &onto_y], &rows, device, check);
+    }
     let plus = sum(&onto_dx, &dx);
     for (input, want) in
         [(InputGradient::Alone, Some(&dx)), (InputGradient::Plus(&tdx), Some(&plus)), (InputGradient::None, None)]
@@ -106,6 +109,31 @@ pub(super) fn lora<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, chec
     }
 }
 
+/// Tokens known to be the same as earlier ones get the same output.
+fn repeats<B: KernelBackend>(
+    layer: &Layer<'_, B>,
+    [x, plus]: [&[f32]; 2],
+    rows: &Rows,
+    device: &B::Device,
+    check: &mut Check,
+) {
+    let [outputs, inputs] = layer.weight.dims();
+    let tokens = x.len() / inputs;
+    let repeats = [Repeat { of: 0, at: tokens.div_ceil(2)..tokens }];
+    let repeated = |values: &[f32], features: usize| {
+        let mut values = values.to_vec();
+        let Repeat { of, at } = &repeats[0];
+        values.copy_within(of * features..(of + at.len()) * features, at.start * features);
+        tensor(&values, [tokens, features], device)
+    };
+    let (x, plus) = (repeated(x, inputs), repeated(plus, outputs));
+    let layers = [layer.clone()];
+    let [told, not_told] = [repeats.as_slice(), &[]].map(|repeats| B::linears(&x, &layers, Some(&plus), rows, repeats));
+    let [told, not_told] = [&told, &not_told].map(|got| (host(&got[0].y), got[0].h.as_ref().map(host)));
+    check.same("y of repeated tokens", &told.0, &not_told.0);
+    check.same("h of repeated tokens", &told.1.unwrap_or_default(), &not_told.1.unwrap_or_default());
+}
+
 pub(super) fn stored_weights<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
     let mut random = Random::new(60_000 + case);
     let encoding = Encoding::ALL[case as usize % Encoding::ALL.len()];
@@ -120,7 +148,7 @@ pub(super) fn stored_weights<B: KernelBackend, F: Fma>(device: &B::Device, case:
     let rows: Vec<f32> = ids.iter().flat_map(|id| w[*id as usize * inputs..][..inputs].to_vec()).collect();
     check.same(&format!("embedding {what}"), &host(&<B as KernelBackend>::embedding(&weight, &ids)), &rows);
     let layer = Layer { weight: &weight, bias: None, branch: None };
-    let y = B::linears(&tensor(&x, [tokens, inputs], device), &[layer], None, &Rows::default());
+    let y = B::linears(&tensor(&x, [tokens, inputs], device), &[layer], None, &Rows::default(), &[]);
     check.same(&what, &host(&y[0].y), &reference::linear::<F>(&x, &w, None, inputs, outputs));
 }
 
@@ -171,9 +199,10 @@ pub(super) fn elementwise<B: KernelBackend, F: Fma>(device: &B::Device, case: u3
     }
     check.same("swiglu", &host(&B::swiglu(&tgate, &tup)), &reference::swiglu::<F>(&gate, &up));
     let (want_gate, want_up) = reference::swiglu_backward::<F>(&dy, &gate, &up);
-    let (got_gate, got_up) = B::swiglu_backward(&tdy, &tgate, &tup);
-    check.same("swiglu dgate", &host(&got_gate), &want_gate);
-    check.same("swiglu dup", &host(&got_up), &want_up);
+    let got = B::swiglu_backward(tdy.clone(), tgate.clone(), tup.clone());
+    check.same("swiglu dgate", &host(&got.gate), &want_gate);
+    check.same("swiglu dup", &host(&got.up), &want_up);
+    check.same("swiglu again", &host(&got.activation), &reference::swiglu::<F>(&gate, &up));
     let scalars = ADAMW;
     let squares: Vec<f32> = up.iter().map(|v| v * v).collect();
     let mut want = [gate.clone(), dy.clone(), squares.clone()];

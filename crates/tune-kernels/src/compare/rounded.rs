@@ -94,7 +94,7 @@ fn products<B: KernelBackend>(
     // Sums in f64 are slow: of large products some outputs.
     let every = |outputs: usize, depth: usize| 1 + outputs * depth / 4_000_000;
     let layer = || Layer { weight: &weight, bias: Some(&tbias), branch: None };
-    let y = twice("y", &|| B::linears(&tx, &[layer()], Some(&tdy), &rows).remove(0).y)?;
+    let y = twice("y", &|| B::linears(&tx, &[layer()], Some(&tdy), &rows, &[]).remove(0).y)?;
     let shape = Shape::linear(tokens, inputs, outputs);
     let after = |row: usize, column: usize| f64::from(bias[column]) + f64::from(dy[row * outputs + column]);
     within(&y, [&x, &w], shape, after, every(y.len(), inputs))?;

@@ -3,7 +3,7 @@
 //! A task is one span and one key-value head. It walks the queries of each head in blocks of as many as two vectors
 //! have lanes. Scores lie as `[key][query]`: lanes run over the queries of a block where a query's keys are reduced (maximum,
 //! sum), and over the features of a head where keys or queries are added up. What a query does not see takes part in
-//! no chain: tiles end at the first query's last key, and the few keys beyond it are added query by query.
+//! no chain: tiles end at the first query's last key, and for the few keys beyond it a tile has the form of a triangle.
 
 #![expect(unsafe_code, reason = "tiles are multiplied through pointers, and tasks write disjoint columns")]
 
@@ -14,10 +14,11 @@ use rayon::prelude::*;
 
 use super::pointwise::{load, store};
 use super::product::scratch::{Scratch, written};
-use super::product::{View, pack, tile};
+use super::product::tile::{self, Triangle};
+use super::product::{View, pack};
 use super::{Level, Shared, dispatch};
 use crate::elementary::exp;
-use crate::lanes::Lanes;
+use crate::lanes::{LINE, Lanes, prefetch};
 use crate::layout::Span;
 use crate::shapes::Heads;
 
@@ -44,6 +45,16 @@ fn columns_of<L: Lanes>(rows: View<'_>, count: usize, head_dim: usize, scale: Op
     }
 }
 
+/// Asks for the rows of the block of queries that comes after one: the next ones, or the first ones of the next head.
+#[inline(always)]
+fn ask_for_next(of: &[&[f32]], heads: Heads, span: &Span, (head, block): (usize, &Range<usize>), lanes: usize) {
+    let (next, head) = if block.end < span.queries.len() { (block.end, head) } else { (0, head + 1) };
+    for (x, row) in of.iter().flat_map(|x| (next..(next + lanes).min(span.queries.len())).map(move |row| (x, row))) {
+        let first = ((span.queries.start + row) * heads.heads + head) * heads.head_dim;
+        (0..heads.head_dim).step_by(LINE).for_each(|d| prefetch(x.as_ptr().wrapping_add(first + d)));
+    }
+}
+
 /// Keys or values of a task, close together.
 struct Packed<'a> {
     /// `[key][feature]`, padded to whole vectors.
@@ -63,7 +74,7 @@ impl<'a> Packed<'a> {
 
     /// `out[key][lane] = chain over features of key · column` for the first `count` keys.
     #[inline(always)]
-    fn by_columns<L: Lanes>(&self, count: usize, columns: &[f32], out: &mut [f32]) {
+    fn by_columns<L: Lanes>(&self, count: usize, shared: usize, columns: &[f32], out: &mut [f32]) {
         let lanes = 2 * L::WIDTH;
         assert!(
             columns.len() >= self.head_dim * lanes
@@ -72,6 +83,8 @@ impl<'a> Packed<'a> {
             "sizes"
         );
         for first in (0..count).step_by(L::TILE_ROWS) {
+            // Lanes of the first vector may see none of these keys.
+            let skip = if first + 1 >= shared + L::WIDTH { L::WIDTH } else { 0 };
             // SAFETY: the sizes were just checked.
             unsafe {
                 let operands = tile::Operands {
@@ -79,13 +92,13 @@ impl<'a> Packed<'a> {
                     a: self.rows[first * self.width..].as_ptr(),
                     a_row: self.width,
                     a_step: 1,
-                    b: columns.as_ptr(),
+                    b: columns[skip..].as_ptr(),
                     b_stride: lanes,
-                    c: out[first * lanes..].as_mut_ptr(),
+                    c: out[first * lanes + skip..].as_mut_ptr(),
                     c_stride: lanes,
                     onto: tile::Onto::Replace,
                 };
-                tile::multiply::<L>((count - first).min(L::TILE_ROWS), lanes, operands);
+                tile::multiply::<L>((count - first).min(L::TILE_ROWS), lanes - skip, operands);
             }
         }
     }
@@ -102,43 +115,58 @@ impl<'a> Packed<'a> {
             let rows = first..(first + L::TILE_ROWS).min(queries);
             let depth = shared + first;
             let out = &mut out[rows.start * self.width..rows.end * self.width];
-            multiply_rows::<L>(depth, (&weights[first..], [1, lanes]), (self.rows, self.width), out, false);
+            multiply_rows::<L>(depth, (&weights[first..], [1, lanes]), (self.rows, self.width), out, Onto::Replace);
             // Each query after the tile's first sees one key more.
-            for (more, out) in out.chunks_exact_mut(self.width).enumerate().skip(1) {
-                let (weights, keys) = (&weights[depth * lanes + first + more..], &self.rows[depth * self.width..]);
-                multiply_rows::<L>(more, (weights, [1, lanes]), (keys, self.width), out, true);
+            if rows.len() > 1 {
+                let (weights, keys) = (&weights[depth * lanes + first..], &self.rows[depth * self.width..]);
+                let onto = Onto::Triangle(Triangle::After);
+                multiply_rows::<L>(rows.len() - 1, (weights, [1, lanes]), (keys, self.width), out, onto);
             }
         }
     }
 }
 
-/// `out[i][feature] = chain over p of a[i, p] · b[p][feature]`, going on from `out` where `resume` is set; all features
-/// of padded rows. Rows and steps of `a` are as far apart as its strides say.
+/// What becomes of the sums of [`multiply_rows`].
+#[derive(Clone, Copy)]
+enum Onto {
+    Replace,
+    Resume,
+    /// Rows go on in those steps that they take part in.
+    Triangle(Triangle),
+}
+
+/// `out[i][feature] = chain over p of a[i, p] · b[p][feature]`, all features of padded rows. Rows and steps of `a` are as far
+/// apart as its strides say.
 #[inline(always)]
 fn multiply_rows<L: Lanes>(
     depth: usize,
     (a, [a_row, a_step]): (&[f32], [usize; 2]),
     (b, width): (&[f32], usize),
     out: &mut [f32],
-    resume: bool,
+    onto: Onto,
 ) {
     let rows = out.len() / width;
     assert!(depth == 0 || (a.len() > (rows - 1) * a_row + (depth - 1) * a_step && b.len() >= depth * width), "sizes");
     for feature in (0..width).step_by(2 * L::WIDTH) {
+        let columns = (width - feature).min(2 * L::WIDTH);
+        let operands = tile::Operands {
+            depth,
+            a: a.as_ptr(),
+            a_row,
+            a_step,
+            b: b.as_ptr().wrapping_add(feature),
+            b_stride: width,
+            c: out[feature..].as_mut_ptr(),
+            c_stride: width,
+            onto: if matches!(onto, Onto::Replace) { tile::Onto::Replace } else { tile::Onto::Resume },
+        };
         // SAFETY: the sizes were just checked; `width` is a whole number of vectors.
         unsafe {
-            let operands = tile::Operands {
-                depth,
-                a: a.as_ptr(),
-                a_row,
-                a_step,
-                b: b[feature..].as_ptr(),
-                b_stride: width,
-                c: out[feature..].as_mut_ptr(),
-                c_stride: width,
-                onto: if resume { tile::Onto::Resume } else { tile::Onto::Replace },
-            };
-            tile::multiply::<L>(rows, (width - feature).min(2 * L::WIDTH), operands);
+            match (onto, columns == L::WIDTH) {
+                (Onto::Triangle(triangle), true) => tile::multiply_triangle::<L, 1>(rows, triangle, operands),
+                (Onto::Triangle(triangle), false) => tile::multiply_triangle::<L, 2>(rows, triangle, operands),
+                (Onto::Replace | Onto::Resume, _) => tile::multiply::<L>(rows, columns, operands),
+            }
         }
     }
 }
@@ -234,7 +262,8 @@ fn forward_task<L: Lanes>(operands: Operands<'_>, span: &Span, kv_head: usize, o
             let (shared, visible) = (span.visible(block.start), span.visible(block.end - 1));
             let queries = head_rows(operands.q, heads, head_dim, first, head);
             columns_of::<L>(queries, count, head_dim, Some(operands.heads.scale()), columns);
-            packed_keys.by_columns::<L>(visible, columns, weights);
+            ask_for_next(&[operands.q], operands.heads, span, (head, &block), lanes);
+            packed_keys.by_columns::<L>(visible, shared, columns, weights);
             let (max, sum) = softmax::<L>(&mut weights[..visible * lanes], shared);
             values.weighted::<L>(weights, count, shared, sums);
             for (lane, sums) in sums.chunks_exact(width).take(count).enumerate() {
@@ -265,16 +294,18 @@ fn softmax<L: Lanes>(scores: &mut [f32], shared: usize) -> ([f32; 32], [f32; 32]
         let score = pair::<L>(row);
         max = [score[0].max(max[0]), score[1].max(max[1])];
     }
+    let mut out = ([0.0; 32], [0.0; 32]);
+    store_pair(max, &mut out.0[..lanes]);
     let mut sum = [L::splat(0.0); 2];
     for (key, row) in scores.chunks_exact_mut(lanes).enumerate() {
+        // Exponentials of what is hidden would be denormal numbers, which processors take a hundred times longer for.
+        row[..hidden(key)].copy_from_slice(&out.0[..hidden(key)]);
         let score = pair::<L>(row);
         store_pair([exp(score[0].sub(max[0])), exp(score[1].sub(max[1]))], row);
         row[..hidden(key)].fill(0.0);
         let weight = pair::<L>(row);
         sum = [sum[0].add(weight[0]), sum[1].add(weight[1])];
     }
-    let mut out = ([0.0; 32], [0.0; 32]);
-    store_pair(max, &mut out.0[..lanes]);
     store_pair(sum, &mut out.1[..lanes]);
     out
 }
@@ -356,8 +387,10 @@ fn backward_task<L: Lanes>(
             pack::panel::<L>(of_block(operands.q), 0..head_dim, 0..count, width, query_rows);
             query_rows[..count * width].iter_mut().for_each(|value| *value *= scale);
             pack::panel::<L>(of_block(saved.d_output), 0..head_dim, 0..count, width, d_out_rows);
-            packed_keys.by_columns::<L>(visible, query_columns, p);
-            values.by_columns::<L>(visible, d_out_columns, ds);
+            let of_queries = [operands.q, saved.d_output, saved.output];
+            ask_for_next(&of_queries, operands.heads, span, (head, &block), lanes);
+            packed_keys.by_columns::<L>(visible, shared, query_columns, p);
+            values.by_columns::<L>(visible, shared, d_out_columns, ds);
             let (mut max, mut sum) = ([0.0; 32], [1.0; 32]);
             for lane in 0..count {
                 let row = (first + lane) * heads + head;
@@ -422,21 +455,16 @@ fn add_queries<L: Lanes>(weights: &[f32], rows: &[f32], queries: usize, shared: 
     for first in (0..shared).step_by(L::TILE_ROWS) {
         let keys = first..(first + L::TILE_ROWS).min(shared);
         let acc = &mut acc[keys.start * width..keys.end * width];
-        multiply_rows::<L>(queries, (&weights[keys.start * lanes..], [lanes, 1]), (rows, width), acc, true);
+        multiply_rows::<L>(queries, (&weights[keys.start * lanes..], [lanes, 1]), (rows, width), acc, Onto::Resume);
     }
     // Key `shared + r` is seen from query `r + 1` on: the first queries by some keys of a tile, the others by all of them.
     for first in (0..queries - 1).step_by(L::TILE_ROWS) {
         let end = (first + L::TILE_ROWS).min(queries - 1);
-        for key in first..end {
-            let acc = &mut acc[(shared + key) * width..][..width];
-            let (weights, queries) = (&weights[(shared + key) * lanes + key + 1..], &rows[(key + 1) * width..]);
-            multiply_rows::<L>(end - key, (weights, [lanes, 1]), (queries, width), acc, true);
-        }
-        let (keys, all) = (shared + first..shared + end, end + 1..queries);
-        if !all.is_empty() {
-            let acc = &mut acc[keys.start * width..keys.end * width];
-            let weights = &weights[keys.start * lanes + all.start..];
-            multiply_rows::<L>(all.len(), (weights, [lanes, 1]), (&rows[all.start * width..], width), acc, true);
-        }
+        let acc = &mut acc[(shared + first) * width..(shared + end) * width];
+        let weights = &weights[(shared + first) * lanes..];
+        let from = |query: usize| ((&weights[query..], [lanes, 1]), (&rows[query * width..], width));
+        let (some, all) = (from(first + 1), from(end + 1));
+        multiply_rows::<L>(end - first, some.0, some.1, acc, Onto::Triangle(Triangle::UpTo));
+        multiply_rows::<L>(queries - end - 1, all.0, all.1, acc, Onto::Resume);
     }
 }

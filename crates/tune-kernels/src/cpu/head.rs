@@ -133,3 +133,23 @@ pub fn embedding(table: Weight<'_>, ids: &[u32], features: usize) -> Vec<f32> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::Fused;
+
+    /// Results below the normal numbers, infinity and NaN among them: vectors scale by powers of two in their own way.
+    #[test]
+    fn exponentials_have_the_same_bits_at_every_level() {
+        let inputs: Vec<f32> = (0..=u32::MAX).step_by(997).map(f32::from_bits).collect();
+        let want: Vec<u32> = inputs.iter().map(|x| exp_one::<Fused>(x - 0.0).to_bits()).collect();
+        assert!(want.iter().filter(|bits| (1..0x0080_0000).contains(*bits)).count() > 100, "denormal results");
+        for level in Level::ALL.into_iter().filter(|level| level.available()) {
+            let mut got = inputs.clone();
+            dispatch!(level, L => exponentials::<L>(&mut got, 0.0));
+            let different = got.iter().zip(&want).position(|(got, want)| got.to_bits() != *want);
+            assert_eq!(different.map(|n| inputs[n]), None, "{level:?}");
+        }
+    }
+}

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 use super::Level;
 use super::pointwise::add_scaled;
 use super::product::scratch::written;
-use super::product::{LowRank, Matrix, Output, View, product, products};
-use crate::layout::Rows;
+use super::product::{LowRank, Matrix, Output, View, product, products, products_of};
+use crate::layout::{Repeat, Rows};
 use crate::philox::philox4x32_10;
 use crate::profile::{Operation, timed};
 use crate::shapes::Dropout;
@@ -104,12 +104,23 @@ pub type BranchGradient = (Vec<f32>, Vec<f32>);
 /// Several layers of the same input: `y = x · Wᵀ (+ bias) (+ branch)`, and for the first one `plus + y` where `plus` is
 /// given. See [`crate::reference::linear`] and [`crate::reference::linear_lora`].
 ///
+/// For `repeats`, whose inputs are the same as those of the tokens they repeat, results are copied.
+///
 /// # Panics
 /// If shapes do not fit.
 #[must_use]
-pub fn linears(level: Level, x: &[f32], layers: &[Layer<'_>], plus: Option<&[f32]>, rows: &Rows) -> Vec<LayerOutput> {
+pub fn linears(
+    level: Level,
+    x: &[f32],
+    layers: &[Layer<'_>],
+    plus: Option<&[f32]>,
+    rows: &Rows,
+    repeats: &[Repeat],
+) -> Vec<LayerOutput> {
     let Some([inputs, _]) = layers.first().map(|layer| layer.shape) else { return Vec::new() };
     let tokens = x.len() / inputs;
+    let earlier = |repeat: &Repeat| repeat.of + repeat.at.len() <= repeat.at.start && repeat.at.end <= tokens;
+    assert!(repeats.iter().all(earlier), "tokens repeat earlier ones");
     let middle = |branch: Branch<'_>| match branch.dropout {
         None => Middle { values: vec![0.0; tokens * branch.rank], given: false },
         Some(_) => timed(Operation::LoraForward, || {
@@ -139,13 +150,30 @@ pub fn linears(level: Level, x: &[f32], layers: &[Layer<'_>], plus: Option<&[f32
         }
     });
     let outputs = outputs.collect();
-    timed(Operation::LinearForward, || products(level, tokens, inputs, View::rows(x, inputs), outputs));
+    timed(Operation::LinearForward, || {
+        products_of(&Repeat::rest(repeats, tokens), level, [tokens, inputs], View::rows(x, inputs), outputs);
+    });
+    timed(Operation::LinearForward, || {
+        results.par_iter_mut().zip(layers).for_each(|((y, middle), layer)| {
+            repeat(&mut y.spare_capacity_mut()[..len(layer)], layer.shape[1], repeats);
+            if let Some((middle, branch)) = middle.as_mut().zip(layer.branch) {
+                repeat(&mut middle.values, branch.rank, repeats);
+            }
+        });
+    });
     let results = results.into_iter().zip(layers).map(|((mut y, middle), layer)| {
-        // SAFETY: `products` wrote every element.
+        // SAFETY: every token's outputs were computed or copied.
         unsafe { y.set_len(len(layer)) };
         (y, middle.map(|middle| middle.values))
     });
     results.collect()
+}
+
+/// Gives each token that repeats another one the `features` values of that.
+fn repeat<T: Copy>(y: &mut [T], features: usize, repeats: &[Repeat]) {
+    for Repeat { of, at } in repeats {
+        y.copy_within(of * features..(of + at.len()) * features, at.start * features);
+    }
 }
 
 /// See [`crate::reference::linear`].
@@ -269,6 +297,22 @@ pub fn linear_lora_backward(
     rows: &Rows,
     input: InputGradient<'_>,
 ) -> (Option<Vec<f32>>, Vec<BranchGradient>) {
+    let (dx, u) = lora_input_gradient(level, dy, layer, rows, input);
+    (dx, lora_gradients(level, dy, x, [h, &u], layer, rows))
+}
+
+/// The first part of [`linear_lora_backward`], which needs no `x`: the input's gradient and `u = dy · B`, `[tokens, rank]`.
+///
+/// # Panics
+/// If the layer has no branch.
+#[must_use]
+pub fn lora_input_gradient(
+    level: Level,
+    dy: &[f32],
+    layer: &Layer<'_>,
+    rows: &Rows,
+    input: InputGradient<'_>,
+) -> (Option<Vec<f32>>, Vec<f32>) {
     let [inputs, outputs] = layer.shape;
     let branch = layer.branch.expect("the layer has a branch");
     let rank = branch.rank;
@@ -278,7 +322,7 @@ pub fn linear_lora_backward(
         InputGradient::Plus(plus) => Some(plus),
         InputGradient::None | InputGradient::Alone => None,
     };
-    let (dx, u) = match (input, branch.dropout) {
+    match (input, branch.dropout) {
         (InputGradient::None, _) => {
             (None, timed(Operation::LoraBackward, || linear_input_gradient(level, dy, b, None, rank, outputs)))
         }
@@ -315,16 +359,32 @@ pub fn linear_lora_backward(
                 (Some(dx), u)
             })
         }
-    };
-    let gradients = timed(Operation::LoraBackward, || {
+    }
+}
+
+/// The second part of [`linear_lora_backward`]: gradients of `A` and `B` for each row, of `h` and `u`.
+///
+/// # Panics
+/// If the layer has no branch.
+#[must_use]
+pub fn lora_gradients(
+    level: Level,
+    dy: &[f32],
+    x: &[f32],
+    [h, u]: [&[f32]; 2],
+    layer: &Layer<'_>,
+    rows: &Rows,
+) -> Vec<BranchGradient> {
+    let [inputs, outputs] = layer.shape;
+    let branch = layer.branch.expect("the layer has a branch");
+    timed(Operation::LoraBackward, || {
         let dropped = dropout(x, inputs, branch.dropout, rows);
         let row = |row: &Range<usize>| {
-            let mut da = linear_weight_gradient(level, &u, &dropped, inputs, rank, row);
-            let mut db = linear_weight_gradient(level, dy, h, rank, outputs, row);
+            let mut da = linear_weight_gradient(level, u, &dropped, inputs, branch.rank, row);
+            let mut db = linear_weight_gradient(level, dy, h, branch.rank, outputs, row);
             da.iter_mut().chain(&mut db).for_each(|value| *value *= branch.scale);
             (da, db)
         };
         rows.ranges.par_iter().map(row).collect()
-    });
-    (dx, gradients)
+    })
 }

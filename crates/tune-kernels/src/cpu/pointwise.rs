@@ -256,32 +256,23 @@ pub fn swiglu(level: Level, gate: &[f32], up: &[f32]) -> Vec<f32> {
     unsafe { written(gate.len(), |y| chunked(y, chunk)) }
 }
 
-/// See [`crate::reference::swiglu_backward`].
-#[must_use]
-pub fn swiglu_backward(level: Level, dy: &[f32], gate: &[f32], up: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let chunk = |at: usize, d_gate: &mut [MaybeUninit<f32>], d_up: &mut [MaybeUninit<f32>]| {
+/// See [`crate::reference::swiglu_backward`]. In place: `gate` and `up` become their gradients, and `dy` becomes the
+/// activation, [`swiglu`] itself.
+pub fn swiglu_backward(level: Level, dy: &mut [f32], gate: &mut [f32], up: &mut [f32]) {
+    assert!(dy.len() == gate.len() && gate.len() == up.len(), "operands of the same shape");
+    let chunks = dy.par_chunks_mut(CHUNK).zip(gate.par_chunks_mut(CHUNK)).zip(up.par_chunks_mut(CHUNK));
+    chunks.for_each(|((dy, gate), up)| {
         dispatch!(level, L => {
-            for i in (0..d_gate.len()).step_by(L::WIDTH) {
-                let range = at + i..at + d_gate.len();
-                let (dy, g, u) = (load::<L>(&dy[range.clone()]), load::<L>(&gate[range.clone()]), load::<L>(&up[range]));
+            for i in (0..dy.len()).step_by(L::WIDTH) {
+                let (d, g, u) = (load::<L>(&dy[i..]), load::<L>(&gate[i..]), load::<L>(&up[i..]));
                 let (s, one) = (sigmoid(g), L::splat(1.0));
-                write(dy.mul(u).mul(s.mul(g.fma(one.sub(s), one))), &mut d_gate[i..]);
-                write(dy.mul(g.mul(s)), &mut d_up[i..]);
+                let silu = g.mul(s);
+                store(silu.mul(u), &mut dy[i..]);
+                store(d.mul(u).mul(s.mul(g.fma(one.sub(s), one))), &mut gate[i..]);
+                store(d.mul(silu), &mut up[i..]);
             }
         });
-    };
-    let mut d_up = Vec::new();
-    let write_both = |d_gate: &mut [MaybeUninit<f32>]| {
-        let write_up = |d_up: &mut [MaybeUninit<f32>]| {
-            let chunks = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK)).enumerate();
-            chunks.for_each(|(n, (d_gate, d_up))| chunk(n * CHUNK, d_gate, d_up));
-        };
-        // SAFETY: each chunk is written, of both.
-        d_up = unsafe { written(gate.len(), write_up) };
-    };
-    // SAFETY: as above.
-    let d_gate = unsafe { written(gate.len(), write_both) };
-    (d_gate, d_up)
+    });
 }
 
 /// See [`crate::reference::adamw`].

@@ -16,10 +16,11 @@ use super::arithmetic::{Arithmetic, Exact, Operand, Pinned, Profile};
 use super::product::{Epilogue, Shape};
 use super::{CubeStored, attention, head, linear, pointwise, read_all, rows};
 use crate::backend::{
-    CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Target, Weight,
+    CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, SwigluGradients, Target,
+    Weight,
 };
 use crate::checks;
-use crate::layout::{Rows, Span};
+use crate::layout::{Repeat, Rows, Span};
 use crate::shapes::{AdamW, Heads};
 use crate::stored::StoredMatrix;
 
@@ -38,6 +39,9 @@ pub type PinnedCuda = Cube<cubecl::cuda::CudaRuntime, Pinned>;
 /// The data flow of `pinned-bf16/1` on a device that wgpu drives, for tests and measurements: the same rounded operands,
 /// multiplied with `fma`. No recipe may ask for it.
 pub type PinnedWgpu = Cube<cubecl::wgpu::WgpuRuntime, Pinned>;
+
+/// A matrix on a device.
+type Matrix<R, P> = Tensor<Cube<R, P>, 2>;
 
 /// A device with its client, from a tensor that lies there.
 struct Place<R: CubeRuntime, P> {
@@ -70,6 +74,44 @@ impl<R: CubeRuntime, P: Profile> Place<R, P> {
         let (client, device) = (self.client.clone(), self.device.clone());
         let primitive = CubeTensor::new_contiguous(client, device, shape.into(), buffer, DType::F32);
         Tensor::from_primitive(TensorPrimitive::Float(primitive))
+    }
+
+    /// The input's gradient of a layer with a branch, and `u = dy · B`.
+    fn lora_input_gradient(
+        &self,
+        dy: &Operand,
+        layer: &linear::Layer,
+        (tokens, rows): (usize, &Rows),
+        input: &InputGradient<'_, Cube<R, P>>,
+    ) -> (Option<Matrix<R, P>>, Matrix<R, P>) {
+        let branch = layer.branch.as_ref().expect("the gradient of a layer with a branch");
+        let plus = match input {
+            InputGradient::None => None,
+            InputGradient::Alone => Some(None),
+            InputGradient::Plus(tensor) => Some(Some(buffer(tensor))),
+        };
+        let plus = plus.as_ref().map(Option::as_ref);
+        let (dx, u) = linear::lora_input_gradient(&self.arithmetic(), dy, layer, branch, (tokens, rows), plus);
+        (dx.map(|dx| self.tensor(dx, [tokens, layer.inputs])), self.tensor(u, [tokens, branch.rank]))
+    }
+
+    /// Gradients of a branch, one a row.
+    fn lora_gradients(
+        &self,
+        dy: &Operand,
+        [x, h, u]: [&Matrix<R, P>; 3],
+        layer: &linear::Layer,
+        rows: &Rows,
+    ) -> Vec<LoraGradient<Cube<R, P>>> {
+        let branch = layer.branch.as_ref().expect("gradients of a layer with a branch");
+        let x = linear::Input { values: buffer(x), operand: self.operand(x) };
+        let [h, u] = [h, u].map(|tensor| self.operand(tensor));
+        let gradients = linear::lora_gradients(&self.arithmetic(), dy, &x, [&h, &u], layer, branch, rows);
+        let gradients = gradients.into_iter().map(|[a, b]| LoraGradient {
+            a: self.tensor(a, [branch.rank, layer.inputs]),
+            b: self.tensor(b, [layer.outputs, branch.rank]),
+        });
+        gradients.collect()
     }
 
     /// A weight as an operand.
@@ -117,9 +159,10 @@ impl<R: CubeRuntime, P: Profile> KernelBackend for Cube<R, P> {
         layers: &[Layer<'_, Self>],
         plus: Option<&Tensor<Self, 2>>,
         rows: &Rows,
+        repeats: &[Repeat],
     ) -> Vec<LayerOutput<Self>> {
         let [tokens, _] = x.dims();
-        checks::linears(x, layers);
+        checks::linears(x, layers, repeats);
         let (place, plus) = (Place::of(x), plus.map(buffer));
         let x = linear::Input { values: buffer(x), operand: place.operand(x) };
         let outputs = layers.iter().enumerate().map(|(number, layer)| {
@@ -167,6 +210,31 @@ impl<R: CubeRuntime, P: Profile> KernelBackend for Cube<R, P> {
         rows.ranges.iter().map(one).collect()
     }
 
+    fn lora_input_gradient(
+        dy: &Tensor<Self, 2>,
+        layer: &Layer<'_, Self>,
+        rows: &Rows,
+        input: InputGradient<'_, Self>,
+    ) -> (Option<Tensor<Self, 2>>, Tensor<Self, 2>) {
+        checks::lora_input_gradient(dy, layer);
+        let place = Place::of(dy);
+        place.lora_input_gradient(&place.operand(dy), &place.layer(layer), (dy.dims()[0], rows), &input)
+    }
+
+    fn lora_gradients(
+        dy: &Tensor<Self, 2>,
+        x: &Tensor<Self, 2>,
+        h: &Tensor<Self, 2>,
+        u: &Tensor<Self, 2>,
+        layer: &Layer<'_, Self>,
+        rows: &Rows,
+    ) -> Vec<LoraGradient<Self>> {
+        checks::lora_gradients(dy, x, [h, u], layer);
+        let place = Place::of(dy);
+        place.lora_gradients(&place.operand(dy), [x, h, u], &place.layer(layer), rows)
+    }
+
+    // Both parts of one operand: `pinned-bf16/1` rounds it once.
     fn linear_lora_backward(
         dy: &Tensor<Self, 2>,
         x: &Tensor<Self, 2>,
@@ -175,26 +243,11 @@ impl<R: CubeRuntime, P: Profile> KernelBackend for Cube<R, P> {
         rows: &Rows,
         input: InputGradient<'_, Self>,
     ) -> (Option<Tensor<Self, 2>>, Vec<LoraGradient<Self>>) {
-        checks::linear_lora_backward(dy, x, layer);
-        let ([tokens, outputs], [_, inputs]) = (dy.dims(), x.dims());
+        checks::lora_input_gradient(dy, layer);
         let place = Place::of(dy);
-        let layer = place.layer(layer);
-        let branch = layer.branch.as_ref().expect("linear_lora_backward: a layer with a branch");
-        let plus = match input {
-            InputGradient::None => None,
-            InputGradient::Alone => Some(None),
-            InputGradient::Plus(tensor) => Some(Some(buffer(tensor))),
-        };
-        let plus = plus.as_ref().map(Option::as_ref);
-        let x = linear::Input { values: buffer(x), operand: place.operand(x) };
-        let (dy, h) = (place.operand(dy), place.operand(h));
-        let (dx, gradients) =
-            linear::linear_lora_backward(&place.arithmetic(), &dy, &x, &h, &layer, branch, rows, plus);
-        let gradients = gradients.into_iter().map(|[a, b]| LoraGradient {
-            a: place.tensor(a, [branch.rank, inputs]),
-            b: place.tensor(b, [outputs, branch.rank]),
-        });
-        (dx.map(|dx| place.tensor(dx, [tokens, inputs])), gradients.collect())
+        let (layer, operand) = (place.layer(layer), place.operand(dy));
+        let (dx, u) = place.lora_input_gradient(&operand, &layer, (dy.dims()[0], rows), &input);
+        (dx, place.lora_gradients(&operand, [x, h, &u], &layer, rows))
     }
 
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
@@ -286,16 +339,15 @@ impl<R: CubeRuntime, P: Profile> KernelBackend for Cube<R, P> {
         place.tensor(y, gate.dims())
     }
 
-    fn swiglu_backward(
-        dy: &Tensor<Self, 2>,
-        gate: &Tensor<Self, 2>,
-        up: &Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        checks::swiglu_backward(dy, gate, up);
-        let (place, [tokens, features]) = (Place::of(gate), gate.dims());
-        let operands = [dy, gate, up].map(buffer);
-        let [d_gate, d_up] = pointwise::swiglu_backward(&place.client, operands.each_ref(), tokens * features);
-        (place.tensor(d_gate, gate.dims()), place.tensor(d_up, gate.dims()))
+    fn swiglu_backward(dy: Tensor<Self, 2>, gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> SwigluGradients<Self> {
+        checks::swiglu_backward(&dy, &gate, &up);
+        let (place, [tokens, features]) = (Place::of(&gate), gate.dims());
+        let operands = [&dy, &gate, &up].map(buffer);
+        let gradients = pointwise::swiglu_backward(&place.client, operands.each_ref(), tokens * features);
+        drop((dy, operands));
+        let activation = <Self as KernelBackend>::swiglu(&gate, &up);
+        let [gate, up] = gradients.map(|gradient| place.tensor(gradient, [tokens, features]));
+        SwigluGradients { activation, gate, up }
     }
 
     fn embedding(table: &Weight<Self>, ids: &[u32]) -> Tensor<Self, 2> {

@@ -80,34 +80,44 @@ pub(super) fn linear<R: Runtime>(
     (y, branch.map(|(h, _, _)| h))
 }
 
-/// The input's gradient, and those of `A` and `B` for each row. See [`crate::reference::linear_lora_backward`]. The input's
-/// gradient is left out where `plus` is none, and is `plus + dx` where it holds a buffer.
-#[expect(clippy::too_many_arguments, reason = "the operands of one operation")]
-pub(super) fn linear_lora_backward<R: Runtime>(
+/// The input's gradient and `u = dy · B`. See [`crate::reference::linear_lora_backward`]. The input's gradient is left out
+/// where `plus` is none, and is `plus + dx` where it holds a buffer.
+pub(super) fn lora_input_gradient<R: Runtime>(
     arithmetic: &Arithmetic<'_, R>,
     dy: &Operand,
-    x: &Input,
-    h: &Operand,
     layer: &Layer,
     branch: &Branch,
-    rows: &Rows,
+    (tokens, rows): (usize, &Rows),
     plus: Option<Option<&Handle>>,
-) -> (Option<Handle>, Vec<[Handle; 2]>) {
+) -> (Option<Handle>, Handle) {
     let (Layer { weight, inputs, outputs, .. }, Branch { a, b, rank, .. }) = (layer, branch);
-    let tokens = rows.ranges.iter().map(Range::len).sum();
     let u = arithmetic.product(dy, b, Shape::input_gradient(tokens, *rank, *outputs), Epilogue::default());
-    let u = arithmetic.operand(&u, [tokens, *rank]);
     let dx = plus.map(|plus| {
+        let u = arithmetic.operand(&u, [tokens, *rank]);
         let through = arithmetic.product(&u, a, Shape::input_gradient(tokens, *inputs, *rank), Epilogue::default());
         let through = branch.dropped(arithmetic.client, &through, *inputs, rows);
         let epilogue = Epilogue { previous: Some((&through, branch.scale)), plus, ..Epilogue::default() };
         arithmetic.product(dy, weight, Shape::input_gradient(tokens, *inputs, *outputs), epilogue)
     });
+    (dx, u)
+}
+
+/// The gradients of `A` and `B` for each row. See [`crate::reference::linear_lora_backward`].
+pub(super) fn lora_gradients<R: Runtime>(
+    arithmetic: &Arithmetic<'_, R>,
+    dy: &Operand,
+    x: &Input,
+    [h, u]: [&Operand; 2],
+    layer: &Layer,
+    branch: &Branch,
+    rows: &Rows,
+) -> Vec<[Handle; 2]> {
+    let (Layer { inputs, outputs, .. }, rank) = (layer, branch.rank);
     let dropped = branch.input(arithmetic, x, *inputs, rows);
     let gradients = rows.ranges.iter().map(|row| {
         let scaled = Epilogue { times: Some(branch.scale), ..Epilogue::default() };
-        let da = arithmetic.product(&u, &dropped, Shape::weight_gradient(row, *inputs, *rank), scaled);
-        [da, arithmetic.product(dy, h, Shape::weight_gradient(row, *rank, *outputs), scaled)]
+        let da = arithmetic.product(u, &dropped, Shape::weight_gradient(row, *inputs, rank), scaled);
+        [da, arithmetic.product(dy, h, Shape::weight_gradient(row, rank, *outputs), scaled)]
     });
-    (dx, gradients.collect())
+    gradients.collect()
 }

@@ -5,6 +5,8 @@
 
 use std::marker::PhantomData;
 
+use crate::elementary::ROUND;
+
 /// The one operation devices disagree on: `a * b + c` with one rounding, or with two.
 pub trait Fma: Copy + Send + Sync + 'static {
     /// `a * b + c`.
@@ -88,6 +90,16 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn min(self, other: Self) -> Self;
     /// `2^self` for integral `self` from -126 to 127, by placing the exponent.
     fn exp2_integral(self) -> Self;
+
+    /// `self · 2^n` for `self` near 1 and integral `n` from -252 to 254, rounded once.
+    #[inline(always)]
+    fn times_exp2(self, n: Self) -> Self {
+        // Two factors, because 2^n alone may be beyond the range of normal numbers.
+        let round = Self::splat(ROUND);
+        let half = n.fma(Self::splat(0.5), round).sub(round);
+        // The last product is an `fma`, so that no compiler can contract it with an addition of the caller's.
+        self.mul(half.exp2_integral()).fma(n.sub(half).exp2_integral(), Self::splat(-0.0))
+    }
 
     /// Copies a block of `WIDTH` by `WIDTH` values with rows and columns exchanged: value `c` of source row `r` becomes
     /// value `r` of target row `c`. Source rows from `rows` on are not read and count as zeros. Target rows are written in

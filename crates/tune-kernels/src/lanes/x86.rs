@@ -14,7 +14,8 @@ pub struct Avx512(__m512);
 
 macro_rules! lanes {
     ($name:ident, $width:literal, $rows:literal, $set1:ident, $loadu:ident, $storeu:ident, $add:ident, $sub:ident,
-     $mul:ident, $div:ident, $sqrt:ident, $fma:ident, $max:ident, $min:ident, $exp2:expr, $transpose:ident) => {
+     $mul:ident, $div:ident, $sqrt:ident, $fma:ident, $max:ident, $min:ident, $exp2:expr, $transpose:ident,
+     { $($own:tt)* }) => {
         // SAFETY (all blocks below): the intrinsics need the CPU feature that `crate::cpu::dispatch` detects
         // before any value of this type is made; loads and stores are unaligned and bounded by the caller.
         impl Lanes for $name {
@@ -82,6 +83,7 @@ macro_rules! lanes {
                 // SAFETY: see above.
                 Self(unsafe { $exp2(self.0) })
             }
+            $($own)*
             #[inline(always)]
             unsafe fn transpose(from: *const f32, from_stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
                 debug_assert!(rows <= Self::WIDTH, "a block has at most WIDTH rows");
@@ -116,7 +118,8 @@ lanes!(
     _mm256_max_ps,
     _mm256_min_ps,
     |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvttps_epi32(n), _mm256_set1_epi32(127)))),
-    transpose_8
+    transpose_8,
+    {}
 );
 lanes!(
     Avx512,
@@ -134,7 +137,15 @@ lanes!(
     _mm512_max_ps,
     _mm512_min_ps,
     |n| _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_cvttps_epi32(n), _mm512_set1_epi32(127)))),
-    transpose_16
+    transpose_16,
+    {
+        // One instruction, which rounds once as well.
+        #[inline(always)]
+        fn times_exp2(self, n: Self) -> Self {
+            // SAFETY: see above.
+            Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
+        }
+    }
 );
 
 /// Within each group of four rows, exchanges rows and columns of every block of 4 × 4 values: afterwards register

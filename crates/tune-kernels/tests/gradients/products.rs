@@ -34,7 +34,7 @@ fn linear_gradients() {
         let (tx, tw, tdy) = (x.tensor(), w.tensor(), dy.tensor());
         let (weight, bias) = (Weight::from(tw), bias.vector());
         let layer = Layer { weight: &weight, bias: Some(&bias), branch: None };
-        operation.check_output(&<Flex as KernelBackend>::linears(&tx, &[layer], None, &rows)[0].y);
+        operation.check_output(&<Flex as KernelBackend>::linears(&tx, &[layer], None, &rows, &[])[0].y);
         let dx = <Flex as KernelBackend>::linear_input_gradient(&tdy, &weight, None);
         operation.check(0, &dy, &dx);
         operation.check_rejects(0, &dy, &dx.neg());
@@ -99,7 +99,7 @@ fn check_lora(test: u32, lengths: &[usize], [inputs, outputs, rank]: [usize; 3],
     let branch = LoraBranch { a, b, scale, dropout };
     let (weight, bias) = (Weight::from(w), matrices[2].vector());
     let layer = |branch: &LoraBranch<Flex>| Layer { weight: &weight, bias: Some(&bias), branch: Some(branch.clone()) };
-    let output = <Flex as KernelBackend>::linears(&x, &[layer(&branch)], None, &rows).remove(0);
+    let output = <Flex as KernelBackend>::linears(&x, &[layer(&branch)], None, &rows, &[]).remove(0);
     operation.check_output(&output.y);
     let h = output.h.expect("the layer has a branch");
 

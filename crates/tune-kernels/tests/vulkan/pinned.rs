@@ -66,7 +66,7 @@ fn products<F: Fma>(device: &Device, case: u32) {
     let tbias = tensor(&bias, [outputs], device);
     for weight in &weights {
         let layer = |bias| Layer { weight, bias, branch: None };
-        let got = B::linears(&tx, &[layer(Some(&tbias)), layer(None)], Some(&ty), &rows);
+        let got = B::linears(&tx, &[layer(Some(&tbias)), layer(None)], Some(&ty), &rows, &[]);
         let want = reference::linear::<F>(&rx, &rw, Some(&bias), inputs, outputs);
         same(&format!("linear onto, {what}"), &host(&got[0].y), &sum(&onto_y, &want));
         same(&what, &host(&got[1].y), &reference::linear::<F>(&rx, &rw, None, inputs, outputs));
@@ -107,7 +107,7 @@ fn lora<F: Fma>(device: &Device, case: u32) {
     let branch = Some(LoraBranch { a: ta, b: tb, scale, dropout });
     let layer = Layer { weight: &weight, bias: None, branch };
     let (tx, tdy) = (tensor(&x, [tokens, inputs], device), tensor(&dy, [tokens, outputs], device));
-    let got = B::linears(&tx, std::slice::from_ref(&layer), None, &rows);
+    let got = B::linears(&tx, std::slice::from_ref(&layer), None, &rows, &[]);
     let th = got[0].h.clone().expect("a branch");
     same("h", &host(&th), &h);
     same("y", &host(&got[0].y), &y);

@@ -77,7 +77,7 @@ fn activations_by_hand() {
 #[test]
 fn temporaries_by_hand() {
     // The logits of a chunk, which stay with their thread, and a block's gradients.
-    let block = 2048 * (2 * 1536 + 4 * 576);
+    let block = 2048 * (1536 + 4 * 576);
     let found = estimate(&smollm2(), Some(&rank_8()), 2048, 8).temporary;
     assert_eq!(found, 4 * (768 * 49_152 + block));
     // Without a supervised token in sight, the packed operand of a product instead of the logits.

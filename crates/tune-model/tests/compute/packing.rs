@@ -9,6 +9,7 @@
 //! Dropout is keyed by the place in the row, so all this holds without dropout, and for the first example of a row.
 
 use burn_flex::Flex;
+use tune_kernels::layout::Repeat;
 use tune_model::{Batch, Mode, Model, ModelError, RowView};
 
 use super::support::*;
@@ -127,6 +128,70 @@ fn dropout_belongs_to_the_place_in_the_row() {
     let first = all[0].ids.len() - all[0].answer;
     assert_same_bits("the first example", &packed[..first], &alone[..first]);
     assert_ne!(bits(&packed[first..]), bits(&alone[first..]));
+}
+
+/// Examples with a common beginning, as chat templates make them: the third one has more in common with the second than
+/// with the first, the last one is the first again, and one of another place in its segment is like none.
+fn with_a_common_beginning() -> (Vec<Row>, Vec<Repeat>) {
+    let config = wide(true);
+    let system = tokens(&config, 40, 9);
+    let example = |parts: &[&[u32]], answer| Example { ids: parts.concat(), answer };
+    let [first, second, third] = [(41, 6), (42, 8), (43, 5)].map(|(key, count)| tokens(&config, key, count));
+    let examples = [
+        example(&[&system, &first], 11),
+        example(&[&system, &second], 12),
+        example(&[&system, &second[..4], &third], 14),
+        example(&[&first], 2),
+        example(&[&system, &first], 10),
+    ];
+    let repeats = vec![
+        Repeat { of: 0, at: 15..24 },
+        Repeat { of: 0, at: 32..41 },
+        Repeat { of: 24, at: 41..45 },
+        Repeat { of: 0, at: 56..71 },
+    ];
+    (vec![Row::pack(&examples[..2]), Row::pack(&examples[2..])], repeats)
+}
+
+#[test]
+fn what_examples_have_in_common_is_found() {
+    let (rows, repeats) = with_a_common_beginning();
+    assert_eq!(batch(&rows, 0).repeats, repeats);
+    // Not in a row whose positions run on, where the same tokens are at other places.
+    let running = rows.iter().map(|row| Row { positions: (0..row.ids.len() as u32).collect(), ..row.clone() });
+    assert_eq!(batch(&running.collect::<Vec<_>>(), 0).repeats, [Repeat { of: 0, at: 32..32 + 9 }]);
+}
+
+#[test]
+fn what_examples_have_in_common_changes_no_bit() {
+    let (rows, _) = with_a_common_beginning();
+    let shared = batch(&rows, 0);
+    let apart = Batch { repeats: Vec::new(), ..shared.clone() };
+    // No repeat at all: the answer of one example in place of another one's.
+    let wrong = Batch { repeats: vec![Repeat { of: 9, at: 24..30 }], ..shared.clone() };
+    for mut model in models() {
+        for checkpointing in [false, true] {
+            model.set_gradient_checkpointing(checkpointing);
+            let want = Step::of(&model, &apart, TRAIN);
+            assert_same_step("shared", &Step::of(&model, &shared, TRAIN), &want);
+            assert_same_bits("in evaluation", &model.losses(&shared), &model.losses(&apart));
+            assert_ne!(bits(&Step::of(&model, &wrong, TRAIN).losses), bits(&want.losses), "nothing was shared");
+        }
+    }
+}
+
+/// With dropout no two tokens are the same, in training.
+#[test]
+fn with_dropout_nothing_is_shared() {
+    let model = adapted(&wide(true), 0.3, SEED);
+    let (rows, _) = with_a_common_beginning();
+    let shared = batch(&rows, 0);
+    let apart = Batch { repeats: Vec::new(), ..shared.clone() };
+    assert_same_step("in training", &Step::of(&model, &shared, TRAIN), &Step::of(&model, &apart, TRAIN));
+    assert_same_bits("in evaluation", &model.losses(&shared), &model.losses(&apart));
+    // In evaluation there is no dropout, and what repeats is used.
+    let wrong = Batch { repeats: vec![Repeat { of: 9, at: 24..30 }], ..shared.clone() };
+    assert_ne!(bits(&model.losses(&wrong)), bits(&model.losses(&apart)), "nothing was shared");
 }
 
 #[test]

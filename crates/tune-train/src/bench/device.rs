@@ -261,7 +261,7 @@ fn products<B: KernelBackend>(device: &B::Device, shape: &Shape, peak: f64) -> V
         };
         let forward = || {
             let layer = Layer { weight: &weight, bias: None, branch: None };
-            drop(B::linears(&x, &[layer], None, &Rows::default()));
+            drop(B::linears(&x, &[layer], None, &Rows::default(), &[]));
         };
         let backward = || drop(B::linear_input_gradient(&dy, &weight, None));
         let directions: [(&str, &dyn Fn()); 2] = [("forward", &forward), ("backward", &backward)];

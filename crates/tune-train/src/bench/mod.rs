@@ -28,7 +28,8 @@ pub struct Measurement {
     /// Floating-point operations a second of all threads on registers alone, measured in the same run.
     pub peak_flops: f64,
     /// Those of the products with weights (linear layers and head, forward and backward; neither LoRA branches nor
-    /// attention) over the time of the whole steps.
+    /// attention) over the time of the whole steps. Tokens that repeat others count like any, although their outputs are
+    /// copied on the way forward.
     pub weight_product_flops: f64,
     /// Largest resident memory, loading included; none where the system does not say.
     pub peak_rss_bytes: Option<u64>,

@@ -2,8 +2,9 @@
 //!
 //! Lanes run over `j`, which lies in order in `c`; a register tile holds some rows `i` and two vectors of lanes. `a` is
 //! read where it lies, unless its rows displace one another in a cache: then it is packed once into tiles `[p][rows]`, for
-//! all products of a call. A task takes a group of panels, packs its part of `b` into `[p][lanes]` and walks all tiles
-//! with it. Blocking over `p` only parks the accumulators in `c`: the chain over `p` is never broken.
+//! all products of a call. A worker takes a group of panels, packs its part of `b` into `[p][lanes]` and walks all tiles
+//! with it; another one that has nothing left may take the last of them (`share`). Blocking over `p` only parks the
+//! accumulators in `c`: the chain over `p` is never broken.
 //!
 //! A low-rank branch `fma(scale, (a · down) · up, ·)` rides along: `a · down` is computed for each tile of `a` before, and
 //! its product with `up` is added to a tile of `c` while that is in the first cache.
@@ -15,6 +16,7 @@
 pub(super) mod pack;
 mod plan;
 pub(super) mod scratch;
+mod share;
 #[cfg(test)]
 mod tests;
 pub(super) mod tile;
@@ -27,6 +29,7 @@ use rayon::prelude::*;
 
 use self::plan::{Panel, Part, Plan, Rank};
 use self::scratch::Scratch;
+use self::share::{Piece, Shares};
 use self::tile::Onto;
 pub(super) use self::view::row_stride;
 pub use self::view::{Matrix, View};
@@ -41,7 +44,7 @@ pub struct Output<'a> {
     pub j: usize,
     /// The right operand, `[depth, j]`.
     pub b: Matrix<'a>,
-    /// The result, `[i, j]`; every element is written.
+    /// The result, `[i, j]`; every element of the rows that are asked for is written.
     pub c: &'a mut [MaybeUninit<f32>],
     /// How far apart rows of the result start; what lies between them is not written.
     pub c_stride: usize,
@@ -81,11 +84,35 @@ impl<'a> Output<'a> {
 /// # Panics
 /// If an operand is smaller than the sizes say.
 pub fn products(level: Level, i: usize, depth: usize, a: View<'_>, outputs: Vec<Output<'_>>) {
-    products_within(Caches::here(), level, [i, depth], a, outputs);
+    products_of(std::slice::from_ref(&(0..i)), level, [i, depth], a, outputs);
 }
 
-/// [`products`] on a processor that has these caches.
-fn products_within(caches: Caches, level: Level, [i, depth]: [usize; 2], a: View<'_>, outputs: Vec<Output<'_>>) {
+/// [`products`] of some rows of `a`, in ascending order; rows of the outputs that are not among them are not written.
+///
+/// # Panics
+/// If an operand is smaller than the sizes say, or rows lie beyond them.
+pub(super) fn products_of(
+    rows: &[Range<usize>],
+    level: Level,
+    sizes: [usize; 2],
+    a: View<'_>,
+    outputs: Vec<Output<'_>>,
+) {
+    products_within(Caches::here(), rows, level, sizes, a, outputs);
+}
+
+/// [`products_of`] on a processor that has these caches.
+fn products_within(
+    caches: Caches,
+    rows: &[Range<usize>],
+    level: Level,
+    [i, depth]: [usize; 2],
+    a: View<'_>,
+    outputs: Vec<Output<'_>>,
+) {
+    assert!(rows.windows(2).all(|pair| pair[0].end <= pair[1].start), "rows follow one another");
+    assert!(rows.iter().all(|rows| rows.start <= rows.end), "rows are ranges");
+    assert!(rows.last().is_none_or(|last| last.end <= i), "rows lie within the outputs");
     for Output { j, b, c, c_stride, bias, branch, plus } in &outputs {
         assert!(c_stride >= j, "rows of the output do not overlap");
         assert_eq!(c.len(), i * c_stride, "the output holds every element");
@@ -100,8 +127,8 @@ fn products_within(caches: Caches, level: Level, [i, depth]: [usize; 2], a: View
         }
     }
     assert!(a.holds(i, depth), "a holds every element");
-    if i > 0 && outputs.iter().any(|output| output.j > 0) {
-        run(level, &dispatch!(level, L => Plan::new::<L>(caches, i, depth, a, outputs)), a);
+    if rows.iter().any(|rows| !rows.is_empty()) && outputs.iter().any(|output| output.j > 0) {
+        run(level, &dispatch!(level, L => Plan::new::<L>(caches, rows, depth, a, outputs)), a);
     }
 }
 
@@ -116,33 +143,37 @@ pub fn product<'a>(level: Level, [i, j, depth]: [usize; 3], a: View<'a>, b: impl
     unsafe { scratch::written(i * j, |c| products(level, i, depth, a, vec![Output::new(j, b, c)])) }
 }
 
-/// Packs `a` where that pays, computes the middle of branches, and hands out tasks. Each piece of work enters the code of the level by
-/// itself: it may run on another thread, and this function is then compiled once, not once a level.
+/// Packs `a` where that pays, computes the middle of branches, and shares out the work. Each worker enters the code of the
+/// level by itself: it may run on another thread, and this function is then compiled once, not once a level.
 fn run(level: Level, plan: &Plan<'_>, a: View<'_>) {
     let [over_panels, over_tiles] = plan.tasks;
     let mut downs = Scratch::take(plan.downs_len);
     let downs = downs.values();
     dispatch!(level, L => pack_downs::<L>(plan, downs));
     let downs = &*downs;
-    let mut packed = Scratch::take(plan.tiles * plan.tile_len);
+    let mut packed = Scratch::take(plan.tiles.len() * plan.tile_len);
     let packed = packed.values();
-    let tasks = over_panels * over_tiles;
+    let blocks = dispatch!(level, L => plan.blocks::<L>().count());
+    let pieces = (0..over_panels * over_tiles).map(|index| {
+        let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
+        let tiles = Plan::part(plan.tiles.len(), index / over_panels, over_tiles);
+        Piece::new(panels, tiles, blocks)
+    });
+    let pieces: Vec<Piece> = pieces.collect();
+    let workers = rayon::current_num_threads().min(pieces.len());
     let pack = |(tile, out): (usize, &mut [f32])| dispatch!(level, L => pack_tile::<L>(plan, a, downs, tile, out));
-    if tasks == 1 || packed.len() <= plan::SERIAL_PACKING {
+    if workers == 1 || packed.len() <= plan::SERIAL_PACKING {
         packed.chunks_mut(plan.tile_len.max(1)).enumerate().for_each(pack);
     } else {
         packed.par_chunks_mut(plan.tile_len).enumerate().for_each(pack);
     }
     let packed = &*packed;
-    let task = |index: usize| {
-        let panels = Plan::part(plan.panels.len(), index % over_panels, over_panels);
-        let tiles = Plan::part(plan.tiles, index / over_panels, over_tiles);
-        dispatch!(level, L => group::<L>(plan, a, packed, panels.clone(), tiles.clone()));
-    };
-    if tasks == 1 {
-        task(0);
+    let shares = Shares::new(pieces, workers);
+    let work = |worker: usize| dispatch!(level, L => work::<L>(plan, a, packed, &shares, worker));
+    if workers == 1 {
+        work(0);
     } else {
-        (0..tasks).into_par_iter().for_each(task);
+        (0..workers).into_par_iter().with_max_len(1).for_each(work);
     }
 }
 
@@ -158,7 +189,7 @@ impl TileOfLeft {
     /// Tile `tile` of `a` at a block of steps, which begins at `at` of the tile in `packed`.
     #[inline(always)]
     fn new(plan: &Plan<'_>, a: View<'_>, packed: &[f32], tile: usize, (steps, at): (&Range<usize>, usize)) -> Self {
-        let rows = plan.rows(tile);
+        let rows = plan.tiles[tile].clone();
         if plan.packs {
             let tile = &packed[at..][..rows.len() * steps.len()];
             Self { first: tile.as_ptr(), row: 1, step: rows.len() }
@@ -186,7 +217,7 @@ fn pack_downs<L: Lanes>(plan: &Plan<'_>, mut out: &mut [f32]) {
 /// Packs a tile of `a`, where it is to be packed, and, for each branch, the same rows of its middle.
 #[inline(always)]
 fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: usize, out: &mut [f32]) {
-    let rows = plan.rows(tile);
+    let rows = plan.tiles[tile].clone();
     if plan.packs {
         for (steps, at) in plan.blocks::<L>() {
             pack::tile::<L>(a, rows.clone(), steps, &mut out[at..]);
@@ -228,85 +259,110 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
     }
 }
 
-/// One task: some tiles against some panels.
+/// One worker: piece after piece, as long as there is something left.
 #[inline(always)]
-fn group<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], panels: Range<usize>, tiles: Range<usize>) {
-    let panels = &plan.panels[panels];
-    let panel_len = plan.block.max(1) * 2 * L::WIDTH;
-    let in_place = tiles.len() <= plan::TILES_IN_PLACE && panels.iter().all(|panel| plan.lies_in_order(panel));
-    let mut buffer = Scratch::take(if in_place { 0 } else { panels.len() * panel_len });
-    let buffer = buffer.values();
-    let up_len = plan.most_rank * 2 * L::WIDTH;
-    let mut ups = Scratch::take(panels.len() * up_len);
-    let ups = ups.values();
-    if up_len > 0 {
-        for (panel, out) in panels.iter().zip(ups.chunks_exact_mut(up_len)) {
-            let part = &plan.parts[panel.part];
-            if let Some(rank) = &part.rank {
-                pack::panel::<L>(rank.up, panel.columns.clone(), 0..rank.rank, part.lanes, out);
+fn work<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], shares: &Shares, worker: usize) {
+    while let Some(piece) = shares.next(worker) {
+        let panels = &plan.panels[piece.panels];
+        let panel_len = plan.block.max(1) * 2 * L::WIDTH;
+        let in_place = plan.few_tiles && panels.iter().all(|panel| plan.lies_in_order(panel));
+        let mut buffer = Scratch::take(if in_place { 0 } else { panels.len() * panel_len });
+        let buffer = buffer.values();
+        let up_len = plan.most_rank * 2 * L::WIDTH;
+        let mut ups = Scratch::take(panels.len() * up_len);
+        let ups = ups.values();
+        if up_len > 0 {
+            for (panel, out) in panels.iter().zip(ups.chunks_exact_mut(up_len)) {
+                let part = &plan.parts[panel.part];
+                if let Some(rank) = &part.rank {
+                    pack::panel::<L>(rank.up, panel.columns.clone(), 0..rank.rank, part.lanes, out);
+                }
             }
         }
+        let blocks: Vec<_> = plan.blocks::<L>().collect();
+        let mut in_buffer = None;
+        while let Some((block, tile)) = shares.take(worker) {
+            let (steps, at) = &blocks[block];
+            if !in_place && in_buffer != Some(block) {
+                pack_panels::<L>(plan, panels, steps, buffer);
+                in_buffer = Some(block);
+            }
+            let packed = &packed[tile * plan.tile_len..][..plan.tile_len];
+            let a = TileOfLeft::new(plan, a, packed, tile, (steps, *at));
+            let panels = Panels { panels, buffer: (!in_place).then_some(&*buffer), panel_len, ups, up_len };
+            tile_of_panels::<L>(plan, a, packed, &panels, steps, tile);
+        }
     }
+}
+
+/// Some panels, packed or where they lie, and the packed `up` of each.
+struct Panels<'a> {
+    panels: &'a [Panel],
+    /// None where the panels are read in place.
+    buffer: Option<&'a [f32]>,
+    panel_len: usize,
+    ups: &'a [f32],
+    up_len: usize,
+}
+
+/// A tile of rows against panels, for the steps of a block.
+#[inline(always)]
+fn tile_of_panels<L: Lanes>(
+    plan: &Plan<'_>,
+    a: TileOfLeft,
+    packed: &[f32],
+    &Panels { panels, buffer, panel_len, ups, up_len }: &Panels<'_>,
+    steps: &Range<usize>,
+    tile: usize,
+) {
     // Where a tile of a panel lies in the output.
     let place = |panel: &Panel, row: usize| {
         let part = &plan.parts[panel.part];
         part.c.get().wrapping_add(row * part.c_stride + panel.columns.start)
     };
-    for (steps, at) in plan.blocks::<L>() {
-        if !in_place {
-            pack_panels::<L>(plan, panels, &steps, buffer);
+    let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
+    let last = steps.end == plan.depth;
+    let rows = plan.tiles[tile].clone();
+    // A share of the next packed tile is asked for with each panel.
+    let next = a.first.wrapping_add(plan.tile_len);
+    let share = (rows.len() * steps.len()).div_ceil(panels.len());
+    for (slot, panel) in panels.iter().enumerate() {
+        let part = &plan.parts[panel.part];
+        let (b, b_stride) = match buffer {
+            Some(buffer) => (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes),
+            None => part.b.in_place(steps.start, panel.columns.start),
+        };
+        if plan.packs {
+            (slot * share..(slot + 1) * share).step_by(LINE).for_each(|value| prefetch(next.wrapping_add(value)));
         }
-        let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
-        let last = steps.end == plan.depth;
-        for tile in tiles.clone() {
-            let rows = plan.rows(tile);
-            let packed = &packed[tile * plan.tile_len..][..plan.tile_len];
-            let a = TileOfLeft::new(plan, a, packed, tile, (&steps, at));
-            // A share of the next packed tile is asked for with each panel.
-            let next = a.first.wrapping_add(plan.tile_len);
-            let share = (rows.len() * steps.len()).div_ceil(panels.len());
-            for (slot, panel) in panels.iter().enumerate() {
-                let part = &plan.parts[panel.part];
-                let (b, b_stride) = if in_place {
-                    part.b.in_place(steps.start, panel.columns.start)
-                } else {
-                    (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes)
-                };
-                if plan.packs {
-                    (slot * share..(slot + 1) * share)
-                        .step_by(LINE)
-                        .for_each(|value| prefetch(next.wrapping_add(value)));
-                }
-                let (panel_after, row_after) = match panels.get(slot + 1) {
-                    Some(panel) => (panel, rows.start),
-                    None => (&panels[0], rows.end),
-                };
-                let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].c_stride);
-                (0..rows.len()).for_each(|i| prefetch(after.wrapping_add(i * stride)));
-                if let Some(plus) = part.plus.filter(|_| last) {
-                    let plus = plus.as_ptr().wrapping_add(rows.start * part.j + panel.columns.start);
-                    (0..rows.len()).for_each(|i| prefetch(plus.wrapping_add(i * part.j)));
-                }
-                // SAFETY: `products` checked that `a`, `b` and the output hold every element. A panel that is read in
-                // place fills its vectors, and each pair of tile and panel belongs to one task.
-                unsafe {
-                    let operands = tile::Operands {
-                        depth: steps.len(),
-                        a: a.first,
-                        a_row: a.row,
-                        a_step: a.step,
-                        b: b.as_ptr(),
-                        b_stride,
-                        c: place(panel, rows.start),
-                        c_stride: part.c_stride,
-                        onto,
-                    };
-                    tile::multiply::<L>(rows.len(), panel.columns.len(), operands);
-                    if last && part.adds() {
-                        let up = ups.get(slot * up_len..(slot + 1) * up_len).unwrap_or_default();
-                        finish::<L>(part, panel, rows.clone(), packed, up, operands);
-                    }
-                }
+        let (panel_after, row_after) = match panels.get(slot + 1) {
+            Some(panel) => (panel, rows.start),
+            None => (&panels[0], plan.tiles.get(tile + 1).map_or(rows.end, |next| next.start)),
+        };
+        let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].c_stride);
+        (0..rows.len()).for_each(|i| prefetch(after.wrapping_add(i * stride)));
+        if let Some(plus) = part.plus.filter(|_| last) {
+            let plus = plus.as_ptr().wrapping_add(rows.start * part.j + panel.columns.start);
+            (0..rows.len()).for_each(|i| prefetch(plus.wrapping_add(i * part.j)));
+        }
+        // SAFETY: `products` checked that `a`, `b` and the output hold every element. A panel that is read in place fills
+        // its vectors, and each tile of a panel is given to one worker for each block, after the block before it is done.
+        unsafe {
+            let operands = tile::Operands {
+                depth: steps.len(),
+                a: a.first,
+                a_row: a.row,
+                a_step: a.step,
+                b: b.as_ptr(),
+                b_stride,
+                c: place(panel, rows.start),
+                c_stride: part.c_stride,
+                onto,
+            };
+            tile::multiply::<L>(rows.len(), panel.columns.len(), operands);
+            if last && part.adds() {
+                let up = ups.get(slot * up_len..(slot + 1) * up_len).unwrap_or_default();
+                finish::<L>(part, panel, rows.clone(), packed, up, operands);
             }
         }
     }

@@ -15,6 +15,11 @@ pub(super) const TILES_IN_PLACE: usize = 2;
 /// Packing `a` below this many values is not worth another thread.
 pub(super) const SERIAL_PACKING: usize = 1 << 14;
 
+/// Most steps of a block whose panels are read in place. The rows of such a panel lie far apart in memory, and a block goes
+/// on in the same rows with the next panel, which the processor sees coming. With blocks as long as those of packed panels
+/// gradients of adapters took two fifths longer.
+const STEPS_IN_PLACE: usize = 64;
+
 /// Most steps of a block of the chains: a tile of `a` takes little more than half of the first cache.
 fn block_steps(caches: Caches, tile_rows: usize) -> usize {
     (caches.first * 9 / 16 / size_of::<f32>() / tile_rows).max(1)
@@ -24,6 +29,16 @@ fn block_steps(caches: Caches, tile_rows: usize) -> usize {
 /// of 2 MiB, so were a quarter as many with shorter blocks, for the tiles of `a` are read anew for each block.
 fn group_values(caches: Caches) -> usize {
     caches.second / 2 / size_of::<f32>()
+}
+
+/// As many tiles as the rows ask for, and the rows shared out evenly among them.
+fn tiles_of<L: Lanes>(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<L> {
+    let (start, len) = (rows.start, rows.len());
+    let tiles = len.div_ceil(L::TILE_ROWS);
+    (0..tiles).map(move |tile| {
+        let part = Plan::part(len, tile, tiles);
+        start + part.start..start + part.end
+    })
 }
 
 /// One product of a call.
@@ -78,13 +93,15 @@ pub(super) struct Panel {
 
 /// How products of the same `a` are cut into blocks and tasks.
 pub(super) struct Plan<'a> {
-    i: usize,
     pub(super) depth: usize,
     pub(super) parts: Vec<Part<'a>>,
     /// Those of all parts: a packed tile of `a` is read once for all of them.
     pub(super) panels: Vec<Panel>,
-    pub(super) tiles: usize,
-    /// Rows of a tile; the last one may have fewer.
+    /// Rows of `a` and `c` in tiles.
+    pub(super) tiles: Vec<Range<usize>>,
+    /// Whether there are so few of them that panels which lie in order are read in place.
+    pub(super) few_tiles: bool,
+    /// Most rows of a tile.
     tile_rows: usize,
     /// Steps of a block of the chains; the last one may be shorter.
     pub(super) block: usize,
@@ -102,11 +119,20 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     #[inline(always)]
-    pub(super) fn new<L: Lanes>(caches: Caches, i: usize, depth: usize, a: View<'_>, outputs: Vec<Output<'a>>) -> Self {
-        // As many tiles as the rows ask for, and the rows shared out evenly among them.
-        let tiles = i.div_ceil(L::TILE_ROWS);
-        let tile_rows = i.div_ceil(tiles);
-        let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(block_steps(caches, L::TILE_ROWS))) };
+    pub(super) fn new<L: Lanes>(
+        caches: Caches,
+        rows: &[Range<usize>],
+        depth: usize,
+        a: View<'_>,
+        outputs: Vec<Output<'a>>,
+    ) -> Self {
+        let i = rows.iter().map(Range::len).sum::<usize>();
+        let tiles: Vec<Range<usize>> = rows.iter().flat_map(tiles_of::<L>).collect();
+        let tile_rows = tiles.iter().map(Range::len).max().unwrap_or_default();
+        let few_tiles = tiles.len() <= TILES_IN_PLACE;
+        let in_place = few_tiles && outputs.iter().all(|output| output.b.in_order());
+        let most = if in_place { STEPS_IN_PLACE } else { block_steps(caches, L::TILE_ROWS) };
+        let block = if depth == 0 { 0 } else { depth.div_ceil(depth.div_ceil(most)) };
         // Where rows displace one another in a cache, reading them where they lie costs more than packing them.
         let packs = a.collides();
         // Every block is packed with room for a vector after it.
@@ -132,13 +158,13 @@ impl<'a> Plan<'a> {
         let group = (group_values(caches) / (block.max(1) * 2 * L::WIDTH)).max(1);
         // Whole rounds for all threads; where there are too few panels for that, the tiles are shared out as well.
         let over_panels = panels.len().div_ceil(group).next_multiple_of(threads).min(panels.len());
-        let over_tiles = threads.div_ceil(over_panels).min(tiles);
+        let over_tiles = threads.div_ceil(over_panels).min(tiles.len());
         Self {
-            i,
             depth,
             parts,
             panels,
             tiles,
+            few_tiles,
             tile_rows,
             block,
             packs,
@@ -152,10 +178,6 @@ impl<'a> Plan<'a> {
     /// Part `index` of `parts` even parts of `0..count`.
     pub(super) fn part(count: usize, index: usize, parts: usize) -> Range<usize> {
         index * count / parts..(index + 1) * count / parts
-    }
-
-    pub(super) fn rows(&self, tile: usize) -> Range<usize> {
-        tile * self.tile_rows..((tile + 1) * self.tile_rows).min(self.i)
     }
 
     /// The blocks of the chains, and where each lies in a packed tile of `L`. Chains without a step are one empty block.

@@ -29,7 +29,7 @@ fn with(caches: Caches, level: Level, [i, j, depth]: [usize; 3], stride: usize, 
         up: View::rows(up, j),
     };
     let output = Output { c_stride: stride, branch: Some(branch), ..Output::new(j, View::rows(b, j), &mut c) };
-    products_within(caches, level, [i, depth], View::rows(a, depth), vec![output]);
+    products_within(caches, std::slice::from_ref(&(0..i)), level, [i, depth], View::rows(a, depth), vec![output]);
     // SAFETY: every value was written at the start.
     c.into_iter().map(|value| unsafe { value.assume_init() }).collect()
 }

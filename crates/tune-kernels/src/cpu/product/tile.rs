@@ -90,6 +90,66 @@ unsafe fn pick<L: Lanes>(rows: usize, vectors: usize, operands: Operands) {
     pick!(1 2 3 4 5 6 7 8 9 10 11 12);
 }
 
+/// Which rows of a tile take part in a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::cpu) enum Triangle {
+    /// In step `p` those after row `p`: each row has one step more than the one before it.
+    After,
+    /// In step `p` those up to row `p`: each row has one step less.
+    UpTo,
+}
+
+/// `c[i] = fma(a[p][i], b[p], c[i])` for `p` ascending, for the rows that take part in each step.
+///
+/// # Safety
+/// As [`multiply`], with `VECTORS` whole vectors of columns.
+#[inline(always)]
+pub(in crate::cpu) unsafe fn multiply_triangle<L: Lanes, const VECTORS: usize>(
+    rows: usize,
+    triangle: Triangle,
+    operands: Operands,
+) {
+    let Operands { depth, a, a_row, a_step, b, b_stride, c, c_stride, .. } = operands;
+    // One tile for any number of rows, with a branch for each: that costs less than a call for each row.
+    let mut acc = [[L::splat(0.0); VECTORS]; MOST_ROWS];
+    for (i, acc) in acc.iter_mut().enumerate().take(L::TILE_ROWS) {
+        for (v, acc) in acc.iter_mut().enumerate() {
+            if i < rows {
+                // SAFETY: promised by the caller.
+                *acc = unsafe { L::load(c.add(i * c_stride + v * L::WIDTH)) };
+            }
+        }
+    }
+    for p in 0..depth {
+        let mut row = [L::splat(0.0); VECTORS];
+        for (v, row) in row.iter_mut().enumerate() {
+            // SAFETY: promised by the caller.
+            *row = unsafe { L::load(b.add(p * b_stride + v * L::WIDTH)) };
+        }
+        let (first, end) = match triangle {
+            Triangle::After => (p + 1, rows),
+            Triangle::UpTo => (0, rows.min(p + 1)),
+        };
+        for (i, acc) in acc.iter_mut().enumerate().take(L::TILE_ROWS) {
+            if first <= i && i < end {
+                // SAFETY: promised by the caller.
+                let x = L::splat(unsafe { *a.add(i * a_row + p * a_step) });
+                for (row, acc) in row.iter().zip(acc) {
+                    *acc = x.fma(*row, *acc);
+                }
+            }
+        }
+    }
+    for (i, acc) in acc.iter().enumerate().take(L::TILE_ROWS) {
+        for (v, acc) in acc.iter().enumerate() {
+            if i < rows {
+                // SAFETY: promised by the caller.
+                unsafe { acc.store(c.add(i * c_stride + v * L::WIDTH)) };
+            }
+        }
+    }
+}
+
 /// # Safety
 /// As [`pick`].
 #[inline(always)]
