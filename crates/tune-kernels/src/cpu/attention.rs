@@ -72,7 +72,8 @@ impl<'a> Packed<'a> {
         Self { rows, width, head_dim }
     }
 
-    /// `out[key][lane] = chain over features of key · column` for the first `count` keys.
+    /// `out[key][lane] = chain over features of key · column` for the first `count` keys, of which lane 0 sees `shared` and
+    /// each next lane one more. What a lane does not see may be left as it was.
     #[inline(always)]
     fn by_columns<L: Lanes>(&self, count: usize, shared: usize, columns: &[f32], out: &mut [f32]) {
         let lanes = 2 * L::WIDTH;

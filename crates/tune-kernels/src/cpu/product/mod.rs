@@ -262,6 +262,7 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
 /// One worker: piece after piece, as long as there is something left.
 #[inline(always)]
 fn work<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], shares: &Shares, worker: usize) {
+    let blocks: Vec<_> = plan.blocks::<L>().collect();
     while let Some(piece) = shares.next(worker) {
         let panels = &plan.panels[piece.panels];
         let panel_len = plan.block.max(1) * 2 * L::WIDTH;
@@ -279,7 +280,6 @@ fn work<L: Lanes>(plan: &Plan<'_>, a: View<'_>, packed: &[f32], shares: &Shares,
                 }
             }
         }
-        let blocks: Vec<_> = plan.blocks::<L>().collect();
         let mut in_buffer = None;
         while let Some((block, tile)) = shares.take(worker) {
             let (steps, at) = &blocks[block];

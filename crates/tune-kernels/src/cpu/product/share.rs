@@ -28,11 +28,11 @@ impl Piece {
 
     /// The next block and tile.
     fn take(&mut self) -> Option<(usize, usize)> {
+        if self.left() == 0 {
+            return None;
+        }
         if self.next == self.tiles.end {
             (self.block, self.next) = (self.block + 1, self.tiles.start);
-        }
-        if self.block >= self.blocks || self.tiles.is_empty() {
-            return None;
         }
         self.next += 1;
         Some((self.block, self.next - 1))
@@ -40,14 +40,13 @@ impl Piece {
 
     /// Tiles that are left, each as often as it has blocks left.
     fn left(&self) -> usize {
-        let later = (self.blocks.max(1) - 1).saturating_sub(self.block);
-        if self.block < self.blocks { self.tiles.end - self.next + later * self.tiles.len() } else { 0 }
+        (self.blocks - self.block) * self.tiles.len() - (self.next - self.tiles.start)
     }
 
     /// How many tiles at the end another worker could take: about half of what is left, of those that are not begun in this
     /// block. Few are left for a while at the end of each block.
     fn spare(&self) -> usize {
-        let (left, blocks) = (self.left(), self.blocks.saturating_sub(self.block));
+        let (left, blocks) = (self.left(), self.blocks - self.block);
         if left < LEAST { 0 } else { (left / (2 * blocks)).min(self.tiles.end - self.next) }
     }
 
