@@ -245,7 +245,7 @@ pub trait KernelBackend: Backend {
     /// # Panics
     /// If a position lies beyond the tables.
     fn rope(
-        x: &Tensor<Self, 2>,
+        x: Tensor<Self, 2>,
         positions: &[u32],
         cos: &Tensor<Self, 2>,
         sin: &Tensor<Self, 2>,

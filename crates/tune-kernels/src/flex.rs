@@ -249,19 +249,19 @@ impl KernelBackend for Flex {
     }
 
     fn rope(
-        x: &Tensor<Self, 2>,
+        x: Tensor<Self, 2>,
         positions: &[u32],
         cos: &Tensor<Self, 2>,
         sin: &Tensor<Self, 2>,
         inverse: bool,
     ) -> Tensor<Self, 2> {
-        let [_, half] = cos.dims();
-        checks::rope(x, positions, cos);
-        let (host, cos, sin) = (Host::new(x), Host::new(cos), Host::new(sin));
-        let y = timed(Operation::Rope, || {
-            pointwise::rope(Level::current(), host.slice(), positions, cos.slice(), sin.slice(), 2 * half, inverse)
+        let ([_, half], dims) = (cos.dims(), x.dims());
+        checks::rope(&x, positions, cos);
+        let (mut values, cos, sin) = (into_values(x), Host::new(cos), Host::new(sin));
+        timed(Operation::Rope, || {
+            pointwise::rope(Level::current(), &mut values, positions, [cos.slice(), sin.slice()], 2 * half, inverse);
         });
-        tensor(y, x.dims())
+        tensor(values, dims)
     }
 
     fn attention(

@@ -141,7 +141,9 @@ fn by_kernels(level: Level, case: &Case) -> Option<Results> {
         }
         "rms_norm" => rms_norm_by_kernels(level, case),
         "rope" => rope(case, |x, positions, cos, sin, head_dim, inverse| {
-            cpu::pointwise::rope(level, x, positions, cos, sin, head_dim, inverse)
+            let mut y = x.to_vec();
+            cpu::pointwise::rope(level, &mut y, positions, [cos, sin], head_dim, inverse);
+            y
         }),
         "attention" => attention_by_kernels(level, case),
         "cross_entropy" => cross_entropy_by_kernels(level, case),

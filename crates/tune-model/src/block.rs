@@ -151,8 +151,8 @@ impl<B: KernelBackend> Block<B> {
         let mut h: [Option<Tensor<B, 2>>; 7] = [const { None }; 7];
         let (normed, input_roots) = B::rms_norm(&x, &self.input_norm, shared.epsilon);
         let [q, k, v] = self.of_one_input([Q, K, V], &normed, pass, &mut h);
-        let q = B::rope(&q, positions, &shared.cos, &shared.sin, false);
-        let k = B::rope(&k, positions, &shared.cos, &shared.sin, false);
+        let q = B::rope(q, positions, &shared.cos, &shared.sin, false);
+        let k = B::rope(k, positions, &shared.cos, &shared.sin, false);
         let (attended, statistics) = <B as KernelBackend>::attention(&q, &k, &v, spans, shared.heads);
         let (middle, branch) = self.linears[O].forward(&attended, Some(&x), pass);
         h[O] = branch;
@@ -220,8 +220,8 @@ impl<B: KernelBackend> Block<B> {
             spans,
             shared.heads,
         );
-        let dq = B::rope(&dq, positions, &shared.cos, &shared.sin, true);
-        let dk = B::rope(&dk, positions, &shared.cos, &shared.sin, true);
+        let dq = B::rope(dq, positions, &shared.cos, &shared.sin, true);
+        let dk = B::rope(dk, positions, &shared.cos, &shared.sin, true);
         let (normed, _) = B::rms_norm(&saved.x, &self.input_norm, shared.epsilon);
         let wanted = |plus| if input { plus } else { InputGradient::None };
         let sum = self.linears[Q].backward(&dq, &normed, h(Q), pass, wanted(InputGradient::Alone), sink);

@@ -107,8 +107,8 @@ impl<B: KernelBackend> Model<B> {
             let layer = |index: usize, x: &Tensor<B, 2>, plus| block.linears[index].forward(x, plus, &pass).0;
             let linear = |index: usize, x: &Tensor<B, 2>| layer(index, x, None);
             let (normed, _) = B::rms_norm(&x, &block.input_norm, shared.epsilon);
-            let q = B::rope(&linear(Q, &normed), &positions, &shared.cos, &shared.sin, false);
-            let k = B::rope(&linear(K, &normed), &positions, &shared.cos, &shared.sin, false);
+            let q = B::rope(linear(Q, &normed), &positions, &shared.cos, &shared.sin, false);
+            let k = B::rope(linear(K, &normed), &positions, &shared.cos, &shared.sin, false);
             let v = linear(V, &normed);
             for (sequence, span) in sequences.iter_mut().zip(&spans) {
                 let part = |tensor: &Tensor<B, 2>| tensor.clone().slice([span.queries.clone()]);

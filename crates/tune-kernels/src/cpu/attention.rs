@@ -99,7 +99,7 @@ impl<'a> Packed<'a> {
                     c_stride: lanes,
                     onto: tile::Onto::Replace,
                 };
-                tile::multiply::<L>((count - first).min(L::TILE_ROWS), lanes - skip, operands);
+                tile::multiply::<L>((count - first).min(L::TILE_ROWS), lanes - skip, operands, None);
             }
         }
     }
@@ -166,7 +166,7 @@ fn multiply_rows<L: Lanes>(
             match (onto, columns == L::WIDTH) {
                 (Onto::Triangle(triangle), true) => tile::multiply_triangle::<L, 1>(rows, triangle, operands),
                 (Onto::Triangle(triangle), false) => tile::multiply_triangle::<L, 2>(rows, triangle, operands),
-                (Onto::Replace | Onto::Resume, _) => tile::multiply::<L>(rows, columns, operands),
+                (Onto::Replace | Onto::Resume, _) => tile::multiply::<L>(rows, columns, operands, None),
             }
         }
     }

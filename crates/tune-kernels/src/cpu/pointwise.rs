@@ -202,42 +202,32 @@ pub fn bias_gradient(dy: &[f32], features: usize, row: &Range<usize>) -> Vec<f32
     sum
 }
 
-/// See [`crate::reference::rope`].
-#[must_use]
-pub fn rope(
-    level: Level,
-    x: &[f32],
-    positions: &[u32],
-    cos: &[f32],
-    sin: &[f32],
-    head_dim: usize,
-    inverse: bool,
-) -> Vec<f32> {
+/// See [`crate::reference::rope`]. In place.
+///
+/// # Panics
+/// If there are not whole heads of whole tokens, or a position lies beyond the tables, `[cos, sin]`.
+pub fn rope(level: Level, x: &mut [f32], positions: &[u32], [cos, sin]: [&[f32]; 2], head_dim: usize, inverse: bool) {
     let half = head_dim / 2;
     let features = x.len() / positions.len().max(1);
     assert!(head_dim.is_multiple_of(2), "a head is turned in pairs");
     assert!(features.is_multiple_of(head_dim) && x.len() == features * positions.len(), "whole heads of whole tokens");
-    let write = |y: &mut [MaybeUninit<f32>]| {
-        let tokens = y.par_chunks_exact_mut(features.max(1)).zip(x.par_chunks_exact(features.max(1))).zip(positions);
-        tokens.with_min_len(16).for_each(|((y, x), position)| {
-            let at = *position as usize * half;
-            let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
-            dispatch!(level, L => {
-                let sign = L::splat(if inverse { -1.0 } else { 1.0 });
-                for (y, x) in y.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {
-                    let ((y1, y2), (x1, x2)) = (y.split_at_mut(half), x.split_at(half));
-                    for i in (0..half).step_by(L::WIDTH) {
-                        let (c, s) = (load::<L>(&cos[i..]), load::<L>(&sin[i..]).mul(sign));
-                        let (a, b) = (load::<L>(&x1[i..]), load::<L>(&x2[i..]));
-                        self::write(a.fma(c, b.mul(s).mul(L::splat(-1.0))), &mut y1[i..]);
-                        self::write(b.fma(c, a.mul(s)), &mut y2[i..]);
-                    }
+    let tokens = x.par_chunks_exact_mut(features.max(1)).zip(positions);
+    tokens.with_min_len(16).for_each(|(x, position)| {
+        let at = *position as usize * half;
+        let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
+        dispatch!(level, L => {
+            let (sign, minus) = (L::splat(if inverse { -1.0 } else { 1.0 }), L::splat(-1.0));
+            for x in x.chunks_exact_mut(head_dim) {
+                let (x1, x2) = x.split_at_mut(half);
+                for i in (0..half).step_by(L::WIDTH) {
+                    let (c, s) = (load::<L>(&cos[i..]), load::<L>(&sin[i..]).mul(sign));
+                    let (a, b) = (load::<L>(&x1[i..]), load::<L>(&x2[i..]));
+                    store(a.fma(c, b.mul(s).mul(minus)), &mut x1[i..]);
+                    store(b.fma(c, a.mul(s)), &mut x2[i..]);
                 }
-            });
+            }
         });
-    };
-    // SAFETY: each token writes its heads, which are all its features.
-    unsafe { written(x.len(), write) }
+    });
 }
 
 /// See [`crate::reference::swiglu`].

@@ -288,16 +288,16 @@ impl<R: CubeRuntime, P: Profile> KernelBackend for Cube<R, P> {
     }
 
     fn rope(
-        x: &Tensor<Self, 2>,
+        x: Tensor<Self, 2>,
         positions: &[u32],
         cos: &Tensor<Self, 2>,
         sin: &Tensor<Self, 2>,
         inverse: bool,
     ) -> Tensor<Self, 2> {
         let ([_, features], [_, half]) = (x.dims(), cos.dims());
-        checks::rope(x, positions, cos);
-        let (place, tables) = (Place::of(x), [buffer(cos), buffer(sin)]);
-        let y = pointwise::rope(&place.client, &buffer(x), positions, tables.each_ref(), features, half, inverse);
+        checks::rope(&x, positions, cos);
+        let (place, tables) = (Place::of(&x), [buffer(cos), buffer(sin)]);
+        let y = pointwise::rope(&place.client, &buffer(&x), positions, tables.each_ref(), features, half, inverse);
         place.tensor(y, x.dims())
     }
 

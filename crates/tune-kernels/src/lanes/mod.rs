@@ -51,6 +51,18 @@ pub fn prefetch(p: *const f32) {
     let _ = p;
 }
 
+/// [`prefetch`] into the second cache, for what is used later than what fills the first one now.
+#[inline(always)]
+pub fn prefetch_second(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, and every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// `WIDTH` f32 values on which each operation acts lane by lane.
 pub trait Lanes: Copy + Send + Sync + 'static {
     /// The `fma` of one lane by itself.

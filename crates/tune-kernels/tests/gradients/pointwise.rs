@@ -108,7 +108,7 @@ fn rope_gradients() {
             composed: &|i| composed_rope(&i[0], heads, &of_tokens),
         };
         let rope = |x: &Matrix, inverse| {
-            <Flex as KernelBackend>::rope(&x.tensor(), &positions, &cos.tensor(), &sin.tensor(), inverse)
+            <Flex as KernelBackend>::rope(x.tensor(), &positions, &cos.tensor(), &sin.tensor(), inverse)
         };
         operation.check_output(&rope(&x, false));
         operation.check(0, &dy, &rope(&dy, true));

@@ -30,12 +30,12 @@ use rayon::prelude::*;
 use self::plan::{Panel, Part, Plan, Rank};
 use self::scratch::Scratch;
 use self::share::{Piece, Shares};
-use self::tile::Onto;
+use self::tile::{Ahead, Onto};
 pub(super) use self::view::row_stride;
 pub use self::view::{Matrix, View};
 use super::cache::Caches;
 use super::{Level, Shared, dispatch};
-use crate::lanes::{LINE, Lanes, prefetch};
+use crate::lanes::Lanes;
 
 /// One of several products with the same `a`.
 #[derive(Debug)]
@@ -200,6 +200,12 @@ impl TileOfLeft {
     }
 }
 
+/// The two rows of the next tile of `a`, which begins at `first`, that are asked for while this one is multiplied by the panel
+/// `slot`; the last one where all were asked for before.
+fn two_rows(first: *const f32, row: usize, slot: usize, rows: usize) -> [*const f32; 2] {
+    [0, 1].map(|n| first.wrapping_add((2 * slot + n).min(rows - 1) * row))
+}
+
 /// Packs the `down` of each branch: for each of its panels, the whole depth.
 #[inline(always)]
 fn pack_downs<L: Lanes>(plan: &Plan<'_>, mut out: &mut [f32]) {
@@ -223,6 +229,7 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
             pack::tile::<L>(a, rows.clone(), steps, &mut out[at..]);
         }
     }
+    let mut panels_done = 0;
     for rank in plan.parts.iter().filter_map(|part| part.rank.as_ref()) {
         // SAFETY: `products` checked that the middle holds every row, and each tile belongs to one task.
         let middle = unsafe {
@@ -236,6 +243,13 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
                 for (steps, at) in plan.blocks::<L>() {
                     let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
                     let a = TileOfLeft::new(plan, a, out, tile, (&steps, at));
+                    let next = a.first.wrapping_add(rows.len() * a.row);
+                    let ahead = Ahead {
+                        own: panels_done == 0 && a.step == 1,
+                        next: two_rows(next, a.row, panels_done, rows.len()),
+                        outputs: [(next, 0); 2],
+                        rows: 0,
+                    };
                     // SAFETY: `products` checked that `a` holds the tile, or it was packed for these sizes, as the panel
                     // was; `middle` holds the columns of each row.
                     unsafe {
@@ -250,9 +264,10 @@ fn pack_tile<L: Lanes>(plan: &Plan<'_>, a: View<'_>, mut downs: &[f32], tile: us
                             c_stride: rank.rank,
                             onto,
                         };
-                        tile::multiply::<L>(rows.len(), columns.len(), operands);
+                        tile::multiply::<L>(rows.len(), columns.len(), operands, Some(ahead));
                     }
                 }
+                panels_done += 1;
             }
         }
         pack::tile::<L>(View::rows(middle, rank.rank), 0..rows.len(), 0..rank.rank, &mut out[rank.at..]);
@@ -323,28 +338,29 @@ fn tile_of_panels<L: Lanes>(
     let onto = if steps.start > 0 { Onto::Resume } else { Onto::Replace };
     let last = steps.end == plan.depth;
     let rows = plan.tiles[tile].clone();
-    // A share of the next packed tile is asked for with each panel.
-    let next = a.first.wrapping_add(plan.tile_len);
-    let share = (rows.len() * steps.len()).div_ceil(panels.len());
+    // Two rows of the next tile are asked for with each panel. A packed one is read from its first value to its last one, as
+    // if it had so many rows.
+    let (next_tile, next_row) = if plan.packs { (plan.tile_len, steps.len()) } else { (rows.len() * a.row, a.row) };
     for (slot, panel) in panels.iter().enumerate() {
         let part = &plan.parts[panel.part];
         let (b, b_stride) = match buffer {
             Some(buffer) => (&buffer[slot * panel_len..][..steps.len() * part.lanes], part.lanes),
             None => part.b.in_place(steps.start, panel.columns.start),
         };
-        if plan.packs {
-            (slot * share..(slot + 1) * share).step_by(LINE).for_each(|value| prefetch(next.wrapping_add(value)));
-        }
         let (panel_after, row_after) = match panels.get(slot + 1) {
             Some(panel) => (panel, rows.start),
             None => (&panels[0], plan.tiles.get(tile + 1).map_or(rows.end, |next| next.start)),
         };
-        let (after, stride) = (place(panel_after, row_after), plan.parts[panel_after.part].c_stride);
-        (0..rows.len()).for_each(|i| prefetch(after.wrapping_add(i * stride)));
-        if let Some(plus) = part.plus.filter(|_| last) {
-            let plus = plus.as_ptr().wrapping_add(rows.start * part.j + panel.columns.start);
-            (0..rows.len()).for_each(|i| prefetch(plus.wrapping_add(i * part.j)));
-        }
+        let after = &plan.parts[panel_after.part];
+        let output = (place(panel_after, row_after).cast_const(), after.c_stride);
+        let plus = after.plus.filter(|_| last);
+        let at = row_after * after.j + panel_after.columns.start;
+        let ahead = Ahead {
+            own: slot == 0 && a.step == 1,
+            next: two_rows(a.first.wrapping_add(next_tile), next_row, slot, rows.len()),
+            outputs: [output, plus.map_or(output, |plus| (plus.as_ptr().wrapping_add(at), after.j))],
+            rows: rows.len(),
+        };
         // SAFETY: `products` checked that `a`, `b` and the output hold every element. A panel that is read in place fills
         // its vectors, and each tile of a panel is given to one worker for each block, after the block before it is done.
         unsafe {
@@ -359,7 +375,7 @@ fn tile_of_panels<L: Lanes>(
                 c_stride: part.c_stride,
                 onto,
             };
-            tile::multiply::<L>(rows.len(), panel.columns.len(), operands);
+            tile::multiply::<L>(rows.len(), panel.columns.len(), operands, Some(ahead));
             if last && part.adds() {
                 let up = ups.get(slot * up_len..(slot + 1) * up_len).unwrap_or_default();
                 finish::<L>(part, panel, rows.clone(), packed, up, operands);
@@ -402,7 +418,7 @@ unsafe fn finish<L: Lanes>(
             ..product
         };
         // SAFETY: promised by the caller.
-        unsafe { tile::multiply::<L>(rows.len(), columns.len(), branch) };
+        unsafe { tile::multiply::<L>(rows.len(), columns.len(), branch, None) };
     }
     if let Some(plus) = part.plus {
         rows.enumerate().for_each(|(i, row)| add(i, &plus[row * part.j..][columns.clone()]));

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::*;
 use crate::compare::Random;
+use crate::lanes::LINE;
 
 /// The contract's chain, for every element of `[i, j]`.
 fn chains([i, j, depth]: [usize; 3], a: &[f32], b: &[f32]) -> Vec<f32> {
