@@ -161,7 +161,7 @@ fn report(peak: f64, label: &str, multiply_adds: usize, (ours, theirs): (f64, f6
 
 /// The calls of a step.
 fn calls(level: Level, peak: f64) {
-    let rows = Rows { first: 0, ranges: (0..ROWS).map(|row| row * ROW..(row + 1) * ROW).collect() };
+    let rows = Rows::whole((0..ROWS).map(|row| row * ROW..(row + 1) * ROW).collect(), 0);
     for (name, inputs, outputs) in [
         ("q, k, v", 576, &[576, 192, 192][..]),
         ("o", 576, &[576]),

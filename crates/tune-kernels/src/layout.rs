@@ -12,6 +12,21 @@ pub struct Rows {
     pub ranges: Vec<Range<usize>>,
     /// Number of the first row within its optimizer step: keys dropout, so that a split into micro-batches cannot show.
     pub first: u32,
+    /// Place of each token in its row: keys dropout, so that what is left out of a row cannot show.
+    pub places: Vec<u32>,
+}
+
+impl Rows {
+    /// Rows of which nothing is left out.
+    ///
+    /// # Panics
+    /// If a row has 2³² tokens.
+    #[must_use]
+    pub fn whole(ranges: Vec<Range<usize>>, first: u32) -> Self {
+        let length = |row: &Range<usize>| u32::try_from(row.len()).expect("a row has less than 2^32 tokens");
+        let places = ranges.iter().flat_map(|row| 0..length(row)).collect();
+        Self { ranges, first, places }
+    }
 }
 
 /// Tokens that attend to one another: queries are the last of the keys.

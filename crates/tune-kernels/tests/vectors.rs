@@ -218,7 +218,7 @@ fn linear_by_kernels(level: Level, case: &Case) -> Results {
 }
 
 fn rows(case: &Case) -> Rows {
-    Rows { ranges: case.ranges("rows"), first: case.integer("first") as u32 }
+    Rows::whole(case.ranges("rows"), case.integer("first") as u32)
 }
 
 fn drop(case: &Case) -> Option<Dropout> {
@@ -355,7 +355,7 @@ fn cross_entropy<F: Fma>(case: &Case) -> Results {
 
 fn cross_entropy_by_kernels(level: Level, case: &Case) -> Results {
     let (x, w, features, targets) = (case.f32s("x"), case.f32s("w"), case.size("features"), targets(case));
-    let rows = Rows { ranges: case.ranges("rows"), first: 0 };
+    let rows = Rows::whole(case.ranges("rows"), 0);
     let (losses, dx, dw) =
         cpu::head::cross_entropy(level, &x, (&w).into(), features, &targets, &rows, Gradients::InputAndWeight);
     vec![("losses", hex(&losses)), ("dx", hex(&dx.expect("asked for"))), ("dw", hex(&dw.concat()))]

@@ -6,6 +6,7 @@ use tune_kernels::backend::Target;
 use tune_kernels::layout::{Repeat, Rows, Span};
 
 use crate::ModelError;
+use crate::tail::Tail;
 
 /// A row of the stream; all four have one entry a token.
 #[derive(Debug, Clone, Copy)]
@@ -36,47 +37,59 @@ pub struct Batch {
     /// Tokens whose past, and so their hidden states, are the same as those of earlier ones: the system prompt that a chat
     /// template begins each example with, for instance.
     pub repeats: Vec<Repeat>,
+    /// The tokens that go on after the keys and values of the last block; none where all do.
+    pub tail: Option<Tail>,
 }
 
 impl Batch {
     /// Joins rows; `first` is the number of the first one within its optimizer step.
     ///
+    /// What follows the last token of a segment that predicts a supervised one is left out: no loss depends on it, and its
+    /// gradients would be 0. Of a segment without supervised tokens the first token stays.
+    ///
     /// # Errors
     /// A label at the first token of a segment.
     ///
     /// # Panics
-    /// If the parts of a row have different lengths.
+    /// If the parts of a row have different lengths, or a row has 2³² tokens.
     #[expect(clippy::cast_sign_loss, reason = "labels below 0 are filtered out")]
     pub fn from_rows(rows: &[RowView<'_>], first: u32) -> Result<Self, ModelError> {
-        let mut batch = Self { rows: Rows { ranges: Vec::new(), first }, ..Self::default() };
+        let mut batch = Self { rows: Rows { first, ..Rows::default() }, ..Self::default() };
         for (number, row) in rows.iter().enumerate() {
-            let n = row.ids.len();
+            let RowView { ids, labels, positions, segments } = row;
             assert_eq!(
-                [n; 3],
-                [row.labels.len(), row.positions.len(), row.segments.len()],
+                [ids.len(); 3],
+                [labels.len(), positions.len(), segments.len()],
                 "one entry a token in every part"
             );
-            let start = batch.ids.len();
-            let mut segment_start = 0;
-            for i in 0..n {
-                let begins = i == 0 || row.segments[i] != row.segments[i - 1];
-                if begins && i > 0 {
-                    batch.spans.push(Span::segment(start + segment_start..start + i));
-                    segment_start = i;
+            let start_of_row = batch.ids.len();
+            let mut begin = 0;
+            for segment in segments.chunk_by(|a, b| a == b) {
+                let places = begin..begin + segment.len();
+                begin = places.end;
+                if labels[places.start] >= 0 {
+                    return Err(ModelError::LabelAtStart { row: number, place: places.start });
                 }
-                if row.labels[i] >= 0 {
-                    if begins {
-                        return Err(ModelError::LabelAtStart { row: number, place: i });
-                    }
-                    batch.targets.push(Target { position: start + i - 1, label: row.labels[i] as u32 });
-                }
+                let labelled = |place: &usize| labels[*place] >= 0;
+                let start = batch.ids.len();
+                batch.targets.extend(
+                    places.clone().filter(labelled).map(|place| Target {
+                        position: start + place - 1 - places.start,
+                        label: labels[place] as u32,
+                    }),
+                );
+                let end = places.clone().rev().find(labelled).unwrap_or(places.start + 1);
+                let kept = places.start..end;
+                batch.ids.extend(&ids[kept.clone()]);
+                batch.positions.extend(&positions[kept.clone()]);
+                let place = |place| u32::try_from(place).expect("a row has less than 2^32 tokens");
+                batch.rows.places.extend(kept.map(place));
+                batch.spans.push(Span::segment(start..batch.ids.len()));
             }
-            batch.spans.push(Span::segment(start + segment_start..start + n));
-            batch.ids.extend(row.ids);
-            batch.positions.extend(row.positions);
-            batch.rows.ranges.push(start..start + n);
+            batch.rows.ranges.push(start_of_row..batch.ids.len());
         }
         batch.repeats = repeats(&batch);
+        batch.tail = Tail::new(&batch.positions, &batch.targets, &batch.rows, &batch.spans);
         Ok(batch)
     }
 }

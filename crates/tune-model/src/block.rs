@@ -8,6 +8,7 @@ use tune_kernels::shapes::Heads;
 
 use crate::base::ModelConfig;
 use crate::linear::{GradientSink, Linear, Pass, as_matrices};
+use crate::tail::Tail;
 
 /// A block's weights.
 #[derive(Debug, Clone)]
@@ -67,6 +68,33 @@ pub(crate) struct Shared<B: KernelBackend> {
     pub(crate) sin: Tensor<B, 2>,
 }
 
+/// How tokens pass through a block.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockPass<'a> {
+    /// All tokens: each has a key and a value.
+    pub(crate) keys: Pass<'a>,
+    /// Those that have a query and go on to the output: all, or the tail.
+    pub(crate) queries: Pass<'a>,
+    pub(crate) spans: &'a [Span],
+    /// What sets both apart.
+    pub(crate) tail: Option<&'a Tail>,
+}
+
+impl BlockPass<'_> {
+    /// Rows of the tokens that go on.
+    fn going_on<B: KernelBackend>(&self, x: &Tensor<B, 2>) -> Tensor<B, 2> {
+        self.tail.map_or_else(|| x.clone(), |tail| tail.of(x))
+    }
+
+    /// Rows of all tokens, zeros for those that do not go on.
+    fn all<B: KernelBackend>(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self.tail {
+            Some(tail) => tail.among_all(x),
+            None => x,
+        }
+    }
+}
+
 /// What the backward pass of a block needs. Normalised inputs and the activation are computed again instead: they cost
 /// little and are as large as everything else together.
 #[derive(Debug)]
@@ -104,35 +132,26 @@ impl<B: KernelBackend> Saved<B> {
 }
 
 impl<B: KernelBackend> Block<B> {
-    /// `x: [tokens, hidden]` to the same shape.
+    /// `x: [tokens, hidden]` to the same of the tokens that go on.
     pub(crate) fn forward(
         &self,
         x: Tensor<B, 2>,
-        positions: &[u32],
-        spans: &[Span],
         shared: &Shared<B>,
-        pass: &Pass<'_>,
+        pass: &BlockPass<'_>,
     ) -> (Tensor<B, 2>, Saved<B>) {
-        let mut saved = self.interior(x, positions, spans, shared, pass);
+        let mut saved = self.interior(x, shared, pass);
         let activation = B::swiglu(&saved.gate, &saved.up);
-        let (y, branch) = self.linears[DOWN].forward(&activation, Some(&saved.middle), pass);
+        let (y, branch) = self.linears[DOWN].forward(&activation, Some(&saved.middle), &pass.queries);
         saved.h[DOWN] = branch;
         (y, saved)
     }
 
     /// What the backward pass needs, from what was kept: the same bits, for the same operations made them.
-    pub(crate) fn restore(
-        &self,
-        kept: Kept<B>,
-        positions: &[u32],
-        spans: &[Span],
-        shared: &Shared<B>,
-        pass: &Pass<'_>,
-    ) -> Saved<B> {
+    pub(crate) fn restore(&self, kept: Kept<B>, shared: &Shared<B>, pass: &BlockPass<'_>) -> Saved<B> {
         match kept {
             Kept::Saved(saved) => *saved,
             Kept::Input { x, down } => {
-                let mut saved = self.interior(x, positions, spans, shared, pass);
+                let mut saved = self.interior(x, shared, pass);
                 saved.h[DOWN] = down;
                 saved
             }
@@ -140,24 +159,24 @@ impl<B: KernelBackend> Block<B> {
     }
 
     /// Everything up to the activation of the feed-forward part.
-    fn interior(
-        &self,
-        x: Tensor<B, 2>,
-        positions: &[u32],
-        spans: &[Span],
-        shared: &Shared<B>,
-        pass: &Pass<'_>,
-    ) -> Saved<B> {
+    fn interior(&self, x: Tensor<B, 2>, shared: &Shared<B>, pass: &BlockPass<'_>) -> Saved<B> {
+        let BlockPass { keys, queries, spans, .. } = pass;
         let mut h: [Option<Tensor<B, 2>>; 7] = [const { None }; 7];
         let (normed, input_roots) = B::rms_norm(&x, &self.input_norm, shared.epsilon);
-        let [q, k, v] = self.of_one_input([Q, K, V], &normed, pass, &mut h);
-        let q = B::rope(q, positions, &shared.cos, &shared.sin, false);
-        let k = B::rope(k, positions, &shared.cos, &shared.sin, false);
+        let [q, k, v] = if pass.tail.is_some() {
+            let [q] = self.of_one_input([Q], &pass.going_on(&normed), queries, &mut h);
+            let [k, v] = self.of_one_input([K, V], &normed, keys, &mut h);
+            [q, k, v]
+        } else {
+            self.of_one_input([Q, K, V], &normed, keys, &mut h)
+        };
+        let q = B::rope(q, queries.positions, &shared.cos, &shared.sin, false);
+        let k = B::rope(k, keys.positions, &shared.cos, &shared.sin, false);
         let (attended, statistics) = <B as KernelBackend>::attention(&q, &k, &v, spans, shared.heads);
-        let (middle, branch) = self.linears[O].forward(&attended, Some(&x), pass);
+        let (middle, branch) = self.linears[O].forward(&attended, Some(&pass.going_on(&x)), queries);
         h[O] = branch;
         let (normed, post_roots) = B::rms_norm(&middle, &self.post_norm, shared.epsilon);
-        let [gate, up] = self.of_one_input([GATE, UP], &normed, pass, &mut h);
+        let [gate, up] = self.of_one_input([GATE, UP], &normed, queries, &mut h);
         Saved { x, input_roots, q, k, v, attended, statistics, middle, post_roots, gate, up, h }
     }
 
@@ -178,38 +197,38 @@ impl<B: KernelBackend> Block<B> {
         outputs.collect::<Vec<_>>().try_into().expect("one output for each layer")
     }
 
-    /// Gradient of the block's input where `input` is set; those of what is trained go to `sink`.
-    #[expect(clippy::too_many_arguments, reason = "what the forward pass took, what it saved, and where results go")]
+    /// Gradient of the block's input where `input` is set; those of what is trained go to `sink`. `dy` is of the tokens that
+    /// go on.
     pub(crate) fn backward(
         &self,
         dy: Tensor<B, 2>,
         saved: Saved<B>,
-        positions: &[u32],
-        spans: &[Span],
         shared: &Shared<B>,
-        pass: &Pass<'_>,
+        pass: &BlockPass<'_>,
         input: bool,
         sink: &mut GradientSink<'_, B>,
     ) -> Option<Tensor<B, 2>> {
+        let BlockPass { keys, queries, spans, .. } = pass;
         let h = |index: usize| saved.h[index].as_ref();
         let always = "the input gradient was asked for";
         let down = &self.linears[DOWN];
-        let (d_activation, u) = down.input_gradient(&dy, pass, InputGradient::Alone);
+        let (d_activation, u) = down.input_gradient(&dy, queries, InputGradient::Alone);
         let SwigluGradients { activation, gate: d_gate, up: d_up } =
             B::swiglu_backward(d_activation.expect(always), saved.gate, saved.up);
-        down.gradients(&dy, &activation, [h(DOWN), u.as_ref()], pass, sink);
+        down.gradients(&dy, &activation, [h(DOWN), u.as_ref()], queries, sink);
         drop(activation);
         let (normed, _) = B::rms_norm(&saved.middle, &self.post_norm, shared.epsilon);
         let from_gate =
-            self.linears[GATE].backward(&d_gate, &normed, h(GATE), pass, InputGradient::Alone, sink).expect(always);
+            self.linears[GATE].backward(&d_gate, &normed, h(GATE), queries, InputGradient::Alone, sink).expect(always);
         let plus = InputGradient::Plus(&from_gate);
-        let d_normed = self.linears[UP].backward(&d_up, &normed, h(UP), pass, plus, sink).expect(always);
-        self.norm_gradient("post_attention_layernorm", &d_normed, &saved.middle, &saved.post_roots, pass, sink);
+        let d_normed = self.linears[UP].backward(&d_up, &normed, h(UP), queries, plus, sink).expect(always);
+        self.norm_gradient("post_attention_layernorm", &d_normed, &saved.middle, &saved.post_roots, queries, sink);
         let d_middle =
             B::rms_norm_input_gradient(&d_normed, &saved.middle, &self.post_norm, &saved.post_roots, Some(&dy));
 
-        let d_attended =
-            self.linears[O].backward(&d_middle, &saved.attended, h(O), pass, InputGradient::Alone, sink).expect(always);
+        let d_attended = self.linears[O]
+            .backward(&d_middle, &saved.attended, h(O), queries, InputGradient::Alone, sink)
+            .expect(always);
         let (dq, dk, dv) = B::attention_backward(
             &d_attended,
             &saved.q,
@@ -220,18 +239,20 @@ impl<B: KernelBackend> Block<B> {
             spans,
             shared.heads,
         );
-        let dq = B::rope(dq, positions, &shared.cos, &shared.sin, true);
-        let dk = B::rope(dk, positions, &shared.cos, &shared.sin, true);
+        let dq = B::rope(dq, queries.positions, &shared.cos, &shared.sin, true);
+        let dk = B::rope(dk, keys.positions, &shared.cos, &shared.sin, true);
         let (normed, _) = B::rms_norm(&saved.x, &self.input_norm, shared.epsilon);
         let wanted = |plus| if input { plus } else { InputGradient::None };
-        let sum = self.linears[Q].backward(&dq, &normed, h(Q), pass, wanted(InputGradient::Alone), sink);
+        let of_queries = pass.going_on(&normed);
+        let sum = self.linears[Q].backward(&dq, &of_queries, h(Q), queries, wanted(InputGradient::Alone), sink);
+        let sum = sum.map(|sum| pass.all(sum));
         let plus = sum.as_ref().map_or(InputGradient::None, InputGradient::Plus);
-        let sum = self.linears[K].backward(&dk, &normed, h(K), pass, plus, sink);
+        let sum = self.linears[K].backward(&dk, &normed, h(K), keys, plus, sink);
         let plus = sum.as_ref().map_or(InputGradient::None, InputGradient::Plus);
-        let d_normed = self.linears[V].backward(&dv, &normed, h(V), pass, plus, sink)?;
-        self.norm_gradient("input_layernorm", &d_normed, &saved.x, &saved.input_roots, pass, sink);
+        let d_normed = self.linears[V].backward(&dv, &normed, h(V), keys, plus, sink)?;
+        self.norm_gradient("input_layernorm", &d_normed, &saved.x, &saved.input_roots, keys, sink);
         let (x, roots) = (&saved.x, &saved.input_roots);
-        Some(B::rms_norm_input_gradient(&d_normed, x, &self.input_norm, roots, Some(&d_middle)))
+        Some(B::rms_norm_input_gradient(&d_normed, x, &self.input_norm, roots, Some(&pass.all(d_middle))))
     }
 
     fn norm_gradient(

@@ -100,7 +100,8 @@ impl<B: KernelBackend> Model<B> {
             key += keys;
         }
         let rows = Rows::default();
-        let pass = Pass { rows: &rows, repeats: &[], mode: Mode::Evaluate, train_weights: false };
+        let pass =
+            Pass { positions: &positions, rows: &rows, repeats: &[], mode: Mode::Evaluate, train_weights: false };
         let shared = &self.shared;
         let mut x = <B as KernelBackend>::embedding(&self.embedding, &ids);
         for (n, block) in self.blocks.iter().enumerate() {

@@ -3,7 +3,7 @@
 //! - [`base`]: what a base model's files hold: configuration, tokenizer, weights
 //! - [`model`]: weights on a device, forward pass and hand-written backward pass; [`block`], [`linear`] are its parts
 //! - [`adapter`]: which layers get a LoRA branch, and what it starts as
-//! - [`batch`]: rows as a flat list of tokens
+//! - [`batch`]: rows as a flat list of tokens; [`tail`]: those that the last block goes on with
 //! - [`export`]: adapters and merged models for other tools
 //! - `generate`: greedy answers with a cache
 //! - [`rope`]: position tables; [`memory`]: an estimate for `tune plan`; [`work`]: operations of a step
@@ -23,6 +23,7 @@ pub mod memory;
 pub mod model;
 pub mod rope;
 pub mod shapes;
+pub mod tail;
 pub mod work;
 
 pub use adapter::{LoraSpec, expand_targets};

@@ -49,7 +49,10 @@ pub struct Linear<B: KernelBackend> {
 }
 
 /// What the passes through a layer need to know beside its tensors.
+#[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
+    /// Places of the tokens within their segments.
+    pub(crate) positions: &'a [u32],
     pub(crate) rows: &'a Rows,
     /// Tokens for which everything on the way forward is the same as for earlier ones.
     pub(crate) repeats: &'a [Repeat],

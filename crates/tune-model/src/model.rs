@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn_tensor::{Tensor, TensorData};
 use tune_kernels::KernelBackend;
-use tune_kernels::backend::{CrossEntropy, Gradients, Weight};
+use tune_kernels::backend::{CrossEntropy, Gradients, Target, Weight};
 use tune_kernels::encoding::Encoding;
 use tune_kernels::layout::Rows;
 use tune_kernels::philox::StreamKey;
@@ -14,7 +14,7 @@ use tune_schema::seed::{Seed, streams};
 
 use crate::adapter::{LoraSpec, expand_targets, fresh};
 use crate::base::{BaseModel, Keep, LoadedMatrix, ModelConfig};
-use crate::block::{Block, Kept, LINEARS, Saved, Shared, linear_shapes};
+use crate::block::{Block, BlockPass, Kept, LINEARS, Saved, Shared, linear_shapes};
 use crate::linear::{GradientSink, Linear, Mode, Pass, as_matrices, lora_a_name, lora_b_name};
 use crate::{Batch, ModelError, rope};
 
@@ -36,6 +36,23 @@ pub struct Model<B: KernelBackend> {
     train_weights: bool,
     gradient_checkpointing: bool,
     device: B::Device,
+}
+
+/// How a micro-batch passes through the model.
+struct Passes<'a> {
+    /// Through all blocks but the last one.
+    inner: BlockPass<'a>,
+    last: BlockPass<'a>,
+    blocks: usize,
+    /// What the tokens behind the last block predict.
+    targets: &'a [Target],
+}
+
+impl<'a> Passes<'a> {
+    /// Through block `n`.
+    fn of(&self, n: usize) -> &BlockPass<'a> {
+        if n + 1 == self.blocks { &self.last } else { &self.inner }
+    }
 }
 
 /// A trained tensor in its place.
@@ -312,19 +329,40 @@ impl<B: KernelBackend> Model<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    fn pass<'a>(&self, batch: &'a Batch, mode: Mode, train_weights: bool) -> Pass<'a> {
-        // Dropout draws for each token anew.
+    /// Whether tokens lose inputs of a layer at random in this pass.
+    fn drops_out(&self, mode: Mode) -> bool {
         let mut layers = self.blocks.iter().flat_map(|block| &block.linears);
-        let drops = layers.any(|linear| linear.layer(mode).branch.is_some_and(|branch| branch.dropout.is_some()));
-        let repeats = if drops { &[] } else { batch.repeats.as_slice() };
-        Pass { rows: &batch.rows, repeats, mode, train_weights }
+        layers.any(|linear| linear.layer(mode).branch.is_some_and(|branch| branch.dropout.is_some()))
     }
 
-    /// Through all blocks: hidden states before the last normalisation. What each block saved goes to `keep`.
-    fn blocks_forward(&self, batch: &Batch, pass: &Pass<'_>, mut keep: impl FnMut(Saved<B>)) -> Tensor<B, 2> {
-        let mut x = <B as KernelBackend>::embedding(&self.embedding, &batch.ids);
-        for block in &self.blocks {
-            let (y, saved) = block.forward(x, &batch.positions, &batch.spans, &self.shared, pass);
+    fn passes<'a>(&self, batch: &'a Batch, mode: Mode, train_weights: bool) -> Passes<'a> {
+        // Dropout draws for each token anew.
+        let repeats = if self.drops_out(mode) { &[] } else { batch.repeats.as_slice() };
+        let keys = Pass { positions: &batch.positions, rows: &batch.rows, repeats, mode, train_weights };
+        let inner = BlockPass { keys, queries: keys, spans: &batch.spans, tail: None };
+        let last = match &batch.tail {
+            Some(tail) => BlockPass {
+                queries: Pass { positions: &tail.positions, rows: &tail.rows, repeats: &[], ..keys },
+                spans: &tail.spans,
+                tail: Some(tail),
+                ..inner
+            },
+            None => inner,
+        };
+        Passes {
+            inner,
+            last,
+            blocks: self.blocks.len(),
+            targets: last.tail.map_or(&batch.targets, |tail| &tail.targets),
+        }
+    }
+
+    /// Through all blocks: hidden states before the last normalisation, of the tokens that the last block goes on with. What
+    /// each block saved goes to `keep`.
+    fn blocks_forward(&self, ids: &[u32], passes: &Passes<'_>, mut keep: impl FnMut(Saved<B>)) -> Tensor<B, 2> {
+        let mut x = <B as KernelBackend>::embedding(&self.embedding, ids);
+        for (n, block) in self.blocks.iter().enumerate() {
+            let (y, saved) = block.forward(x, &self.shared, passes.of(n));
             x = y;
             keep(saved);
         }
@@ -334,10 +372,11 @@ impl<B: KernelBackend> Model<B> {
     /// Losses of the targets, without gradients and without dropout.
     #[must_use]
     pub fn losses(&self, batch: &Batch) -> Vec<f32> {
-        let pass = self.pass(batch, Mode::Evaluate, false);
-        let x = self.blocks_forward(batch, &pass, drop);
+        let passes = self.passes(batch, Mode::Evaluate, false);
+        let x = self.blocks_forward(&batch.ids, &passes, drop);
         let (normed, _) = B::rms_norm(&x, &self.norm, self.shared.epsilon);
-        B::cross_entropy(&normed, self.head_weight(), &batch.targets, &batch.rows, Gradients::None).losses
+        let rows = passes.last.queries.rows;
+        B::cross_entropy(&normed, self.head_weight(), passes.targets, rows, Gradients::None).losses
     }
 
     /// Losses of the targets; the gradients of their *sum* go to `sink`, one a row, for each trained tensor.
@@ -345,25 +384,27 @@ impl<B: KernelBackend> Model<B> {
     /// Frozen weights get no gradient, and nothing is computed below the lowest adapted layer.
     pub fn forward_backward(&self, batch: &Batch, mode: Mode, sink: &mut GradientSink<'_, B>) -> Vec<f32> {
         let all = self.train_weights;
-        let pass = self.pass(batch, mode, all);
+        let passes = self.passes(batch, mode, all);
         let mut kept = Vec::with_capacity(self.blocks.len());
-        let x = self.blocks_forward(batch, &pass, |saved| {
+        let x = self.blocks_forward(&batch.ids, &passes, |saved| {
             kept.push(if self.gradient_checkpointing { saved.shrink() } else { Kept::Saved(Box::new(saved)) });
         });
+        let rows = passes.last.queries.rows;
         let (normed, roots) = B::rms_norm(&x, &self.norm, self.shared.epsilon);
         let gradients = if all { Gradients::InputAndWeight } else { Gradients::Input };
         let CrossEntropy { losses, input_gradient, weight_gradients } =
-            B::cross_entropy(&normed, self.head_weight(), &batch.targets, &batch.rows, gradients);
+            B::cross_entropy(&normed, self.head_weight(), passes.targets, rows, gradients);
         let d_normed = input_gradient.expect("the input gradient was asked for");
         if all {
-            sink(NORM, as_matrices(B::rms_norm_weight_gradient(&d_normed, &x, &roots, &batch.rows)));
+            sink(NORM, as_matrices(B::rms_norm_weight_gradient(&d_normed, &x, &roots, rows)));
         }
         let mut dx = B::rms_norm_input_gradient(&d_normed, &x, &self.norm, &roots, None);
         for (n, (block, kept)) in self.blocks.iter().zip(kept).enumerate().rev() {
-            let saved = block.restore(kept, &batch.positions, &batch.spans, &self.shared, &pass);
+            let pass = passes.of(n);
+            let saved = block.restore(kept, &self.shared, pass);
             let below =
                 all || self.blocks[..n].iter().any(|block| block.linears.iter().any(|linear| linear.lora.is_some()));
-            match block.backward(dx, saved, &batch.positions, &batch.spans, &self.shared, &pass, below, sink) {
+            match block.backward(dx, saved, &self.shared, pass, below, sink) {
                 Some(next) => dx = next,
                 None => return losses,
             }

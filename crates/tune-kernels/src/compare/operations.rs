@@ -34,11 +34,8 @@ pub(super) fn products<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, 
     let (x, w) = (random.values(tokens * inputs), random.values(outputs * inputs));
     let (dy, bias) = (random.values(tokens * outputs), random.values(outputs));
     let (onto_y, onto_dx) = (random.values(tokens * outputs), random.values(tokens * inputs));
-    let rows = if case.is_multiple_of(2) {
-        random.rows(tokens)
-    } else {
-        Rows { ranges: std::iter::once(0..tokens).collect(), first: 0 }
-    };
+    let rows =
+        if case.is_multiple_of(2) { random.rows(tokens) } else { Rows::whole(std::iter::once(0..tokens).collect(), 0) };
     let [tx, tdx] = [&x, &onto_dx].map(|values| tensor(values, [tokens, inputs], device));
     let [tdy, ty] = [&dy, &onto_y].map(|values| tensor(values, [tokens, outputs], device));
     let weight = Weight::Values(tensor(&w, [outputs, inputs], device));

@@ -40,7 +40,7 @@ impl Random {
         (0..n as u64).map(|i| key.normal(i)).collect()
     }
 
-    /// Rows that cover `tokens`.
+    /// Rows that cover `tokens`. Of some of them tokens were left out.
     pub fn rows(&mut self, tokens: usize) -> Rows {
         let mut ranges = Vec::new();
         let mut start = 0;
@@ -49,7 +49,15 @@ impl Random {
             ranges.push(start..end);
             start = end;
         }
-        Rows { ranges, first: self.word() % 5 }
+        let mut rows = Rows::whole(ranges, self.word() % 5);
+        for row in rows.ranges.clone() {
+            let mut left_out = 0;
+            for place in &mut rows.places[row] {
+                left_out += self.word() % 8 / 6;
+                *place += left_out;
+            }
+        }
+        rows
     }
 
     /// Targets at about two of three tokens.

@@ -81,10 +81,8 @@ fn products<B: KernelBackend>(
     let (tx, tdy) = (matrix(&x, [tokens, inputs]), matrix(&dy, [tokens, outputs]));
     let tbias = Tensor::<B, 1>::from_data(TensorData::new(bias.clone(), [outputs]), device);
     let weight = Weight::Values(matrix(&w, [outputs, inputs]));
-    let rows = Rows {
-        ranges: [0..tokens / 3, tokens / 3..tokens].into_iter().filter(|row| !row.is_empty()).collect(),
-        first: 0,
-    };
+    let ranges = [0..tokens / 3, tokens / 3..tokens].into_iter().filter(|row| !row.is_empty()).collect();
+    let rows = Rows::whole(ranges, 0);
     let twice = |name: &str, product: &dyn Fn() -> Tensor<B, 2>| -> Result<Vec<f32>, String> {
         let once = || product().to_data().to_vec::<f32>().expect("tensors of the contract are f32");
         let (found, again) = (once(), once());

@@ -260,9 +260,9 @@ pub fn dropout<'a>(x: &'a [f32], inputs: usize, dropout: Option<Dropout>, rows: 
     for (r, row) in rows.ranges.iter().enumerate() {
         let at = row.start * inputs..row.end * inputs;
         let tokens = y[at.clone()].par_chunks_exact_mut(inputs).zip(x[at].par_chunks_exact(inputs));
-        tokens.enumerate().for_each(|(t, (y, x))| {
+        tokens.zip(&rows.places[row.clone()]).for_each(|((y, x), place)| {
             for (block, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
-                let words = philox4x32_10([block as u32, t as u32, rows.first + r as u32, dropout.step], dropout.key.0);
+                let words = philox4x32_10([block as u32, *place, rows.first + r as u32, dropout.step], dropout.key.0);
                 for ((y, x), word) in y.iter_mut().zip(x).zip(words) {
                     *y = if word >= dropout.threshold { x * dropout.scale } else { 0.0 };
                 }

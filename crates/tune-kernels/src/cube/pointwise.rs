@@ -276,7 +276,7 @@ pub(super) fn dropout<R: Runtime>(
     // For each token its place in its row, and the row's number within the step.
     let mut places = Vec::new();
     for (number, row) in rows.ranges.iter().enumerate() {
-        places.extend((0..row.len()).flat_map(|token| [index(token), rows.first + index(number)]));
+        places.extend(rows.places[row.clone()].iter().flat_map(|place| [*place, rows.first + index(number)]));
     }
     let tokens = places.len() / 2;
     let y = room(client, tokens * inputs);

@@ -72,9 +72,9 @@ pub fn dropout(x: &[f32], inputs: usize, dropout: Option<Dropout>, rows: &Rows) 
     };
     let mut y = vec![0.0; x.len()];
     for (r, row) in rows.ranges.iter().enumerate() {
-        for (t, token) in row.clone().enumerate() {
+        for token in row.clone() {
             for f in 0..inputs {
-                let counter = [(f / 4) as u32, t as u32, rows.first + r as u32, dropout.step];
+                let counter = [(f / 4) as u32, rows.places[token], rows.first + r as u32, dropout.step];
                 let kept = philox4x32_10(counter, dropout.key.0)[f % 4] >= dropout.threshold;
                 y[token * inputs + f] = if kept { x[token * inputs + f] * dropout.scale } else { 0.0 };
             }

@@ -86,7 +86,7 @@ fn rows(lengths: &[usize]) -> Rows {
         *end += length;
         Some(*end - length..*end)
     });
-    Rows { ranges: starts.collect(), first: 3 }
+    Rows::whole(starts.collect(), 3)
 }
 
 fn values<const D: usize>(tensor: &Tensor<Flex, D>) -> Vec<f32> {

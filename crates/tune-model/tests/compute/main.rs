@@ -6,6 +6,7 @@
 mod adapter;
 mod generation;
 mod gradients;
+mod left_out;
 mod memory;
 mod packing;
 mod reference;

@@ -80,7 +80,7 @@ impl Reference {
             let inputs = a.len() / spec.rank;
             let key = StreamKey(SEED.stream(&format!("dropout/{path}")));
             for (row, length) in lengths.iter().enumerate() {
-                let rows = Rows { ranges: std::iter::once(0..*length).collect(), first: row as u32 };
+                let rows = Rows::whole(std::iter::once(0..*length).collect(), row as u32);
                 let dropped = Dropout::new(key, step, spec.dropout);
                 let mask = dropout(&vec![1.0; length * inputs], inputs, Some(dropped), &rows);
                 self.masks.insert((path.clone(), row), wide(&mask));

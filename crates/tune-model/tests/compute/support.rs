@@ -165,6 +165,16 @@ pub(crate) fn adapted(config: &ModelConfig, dropout: f64, seed: Seed) -> Model<F
     model
 }
 
+/// Full training and adapters, with tied embeddings and without.
+pub(crate) fn models() -> Vec<Model<Flex>> {
+    let of = |tied| {
+        let mut full = model(&wide(tied));
+        full.train_all();
+        [full, adapted(&wide(tied), 0.0, SEED)]
+    };
+    [true, false].into_iter().flat_map(of).collect()
+}
+
 /// Random tokens.
 pub(crate) fn tokens(config: &ModelConfig, key: u32, count: usize) -> Vec<u32> {
     (0..count as u32).map(|i| philox4x32_10([i, 0, 0, 0], [key, 3])[0] % config.vocab_size as u32).collect()
