@@ -290,6 +290,12 @@ pub trait KernelBackend: Backend {
     /// Gradient of [`Self::embedding`] with respect to the table, one `[vocabulary, features]` a row.
     fn embedding_gradient(dy: &Tensor<Self, 2>, ids: &[u32], vocabulary: usize, rows: &Rows) -> Vec<Tensor<Self, 2>>;
 
+    /// A matrix of `count` rows, of which those of `ids` are the rows of `x`, and the others 0.
+    ///
+    /// # Panics
+    /// If the ids do not ascend, lie beyond `count`, or are not as many as `x` has rows.
+    fn scatter(x: &Tensor<Self, 2>, ids: &[u32], count: usize) -> Tensor<Self, 2>;
+
     /// Linear head and softmax cross-entropy at the targets only; nothing of size tokens × vocabulary is kept.
     /// Targets are in ascending order of position. `x: [tokens, features]`, `w: [vocabulary, features]`.
     fn cross_entropy(

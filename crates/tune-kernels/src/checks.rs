@@ -113,6 +113,13 @@ pub(crate) fn embedding<B: KernelBackend>(table: &Weight<B>, ids: &[u32]) {
     assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "embedding: ids within the vocabulary");
 }
 
+/// Rows among others.
+pub(crate) fn scatter<B: KernelBackend>(x: &Tensor<B, 2>, ids: &[u32], count: usize) {
+    assert_eq!(x.dims()[0], ids.len(), "scatter: one id a row");
+    assert!(ids.is_sorted_by(|a, b| a < b), "scatter: ids ascend");
+    assert!(ids.last().is_none_or(|id| (*id as usize) < count), "scatter: ids within the matrix");
+}
+
 /// Head and loss.
 pub(crate) fn cross_entropy<B: KernelBackend>(x: &Tensor<B, 2>, w: &Weight<B>, targets: &[Target]) {
     let ([tokens, features], [vocabulary, w_features]) = (x.dims(), w.dims());

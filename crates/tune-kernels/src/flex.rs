@@ -340,6 +340,14 @@ impl KernelBackend for Flex {
         timed(Operation::Embedding, || rows.ranges.iter().map(|row| tensor(one(row), [vocabulary, features])).collect())
     }
 
+    fn scatter(x: &Tensor<Self, 2>, ids: &[u32], count: usize) -> Tensor<Self, 2> {
+        checks::scatter(x, ids, count);
+        let [_, features] = x.dims();
+        let x = Host::new(x);
+        let rows = timed(Operation::Embedding, || head::scatter(x.slice(), ids, count, features));
+        tensor(rows, [count, features])
+    }
+
     fn cross_entropy(
         x: &Tensor<Self, 2>,
         w: &Weight<Self>,

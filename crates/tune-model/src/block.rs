@@ -89,7 +89,7 @@ impl BlockPass<'_> {
     /// Rows of all tokens, zeros for those that do not go on.
     fn all<B: KernelBackend>(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         match self.tail {
-            Some(tail) => tail.among_all(x),
+            Some(tail) => tail.among_all(&x),
             None => x,
         }
     }

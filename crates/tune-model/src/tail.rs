@@ -14,8 +14,6 @@ use tune_kernels::layout::{Rows, Span};
 pub struct Tail {
     /// Places in the micro-batch, ascending.
     pub tokens: Vec<u32>,
-    /// For each token of the micro-batch its index in [`Self::tokens`], or their number where it is none of them.
-    pub places: Vec<u32>,
     /// Places within segments.
     pub positions: Vec<u32>,
     /// What they predict, by index in [`Self::tokens`].
@@ -34,7 +32,6 @@ impl Tail {
         let index = |place: usize| u32::try_from(place).expect("a micro-batch has less than 2^32 tokens");
         let mut tail = Self {
             tokens: Vec::new(),
-            places: Vec::new(),
             positions: Vec::new(),
             targets: Vec::new(),
             rows: Rows { first: rows.first, ..Rows::default() },
@@ -52,10 +49,6 @@ impl Tail {
         if tail.tokens.len() == positions.len() {
             return None;
         }
-        tail.places = vec![index(tail.tokens.len()); positions.len()];
-        for (place, token) in (0..).zip(&tail.tokens) {
-            tail.places[*token as usize] = place;
-        }
         let place = |token: usize| tail.tokens.partition_point(|other| (*other as usize) < token);
         tail.rows.ranges = rows.ranges.iter().map(|row| place(row.start)..place(row.end)).collect();
         tail.rows.places = tail.tokens.iter().map(|token| rows.places[*token as usize]).collect();
@@ -69,9 +62,8 @@ impl Tail {
         <B as KernelBackend>::embedding(&Weight::Values(x.clone()), &self.tokens)
     }
 
-    /// The opposite: rows of zeros for the other tokens.
-    pub(crate) fn among_all<B: KernelBackend>(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let zeros = Tensor::zeros([1, x.dims()[1]], &x.device());
-        <B as KernelBackend>::embedding(&Weight::Values(Tensor::cat(vec![x, zeros], 0)), &self.places)
+    /// Their rows `x` among zeros for all other tokens of the micro-batch, whose keys the spans are.
+    pub(crate) fn among_all<B: KernelBackend>(&self, x: &Tensor<B, 2>) -> Tensor<B, 2> {
+        <B as KernelBackend>::scatter(x, &self.tokens, self.spans.last().map_or(0, |span| span.keys.end))
     }
 }

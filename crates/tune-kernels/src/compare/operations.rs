@@ -144,6 +144,14 @@ pub(super) fn stored_weights<B: KernelBackend, F: Fma>(device: &B::Device, case:
     let ids: Vec<u32> = (0..5).map(|_| random.word() % outputs as u32).collect();
     let rows: Vec<f32> = ids.iter().flat_map(|id| w[*id as usize * inputs..][..inputs].to_vec()).collect();
     check.same(&format!("embedding {what}"), &host(&<B as KernelBackend>::embedding(&weight, &ids)), &rows);
+    let places: Vec<u32> = (0_u32..).filter(|_| !random.word().is_multiple_of(3)).take(tokens).collect();
+    let count = places.last().map_or(0, |last| *last as usize) + 1 + random.word() as usize % 3;
+    let mut among = vec![0.0; count * inputs];
+    for (place, row) in places.iter().zip(x.chunks_exact(inputs)) {
+        among[*place as usize * inputs..][..inputs].copy_from_slice(row);
+    }
+    let got = <B as KernelBackend>::scatter(&tensor(&x, [tokens, inputs], device), &places, count);
+    check.same(&format!("scatter {tokens}×{inputs} among {count}"), &host(&got), &among);
     let layer = Layer { weight: &weight, bias: None, branch: None };
     let y = B::linears(&tensor(&x, [tokens, inputs], device), &[layer], None, &Rows::default(), &[]);
     check.same(&what, &host(&y[0].y), &reference::linear::<F>(&x, &w, None, inputs, outputs));

@@ -134,6 +134,16 @@ pub fn embedding(table: Weight<'_>, ids: &[u32], features: usize) -> Vec<f32> {
     rows
 }
 
+/// A matrix of `count` rows, zeros but for the rows of `x` at `ids`.
+#[must_use]
+pub fn scatter(x: &[f32], ids: &[u32], count: usize, features: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; count * features];
+    for (id, x) in ids.iter().zip(x.chunks_exact(features)) {
+        rows[*id as usize * features..][..features].copy_from_slice(x);
+    }
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

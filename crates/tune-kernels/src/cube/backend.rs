@@ -377,6 +377,15 @@ impl<R: CubeRuntime, P: Profile> KernelBackend for Cube<R, P> {
         rows.ranges.iter().map(one).collect()
     }
 
+    fn scatter(x: &Tensor<Self, 2>, ids: &[u32], count: usize) -> Tensor<Self, 2> {
+        checks::scatter(x, ids, count);
+        let [_, features] = x.dims();
+        let place = Place::of(x);
+        let rows = head::zeros(&place.client, count * features);
+        head::scatter(&place.client, &buffer(x), ids, &rows, features);
+        place.tensor(rows, [count, features])
+    }
+
     fn cross_entropy(
         x: &Tensor<Self, 2>,
         w: &Weight<Self>,

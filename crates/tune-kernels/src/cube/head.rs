@@ -55,7 +55,7 @@ pub(super) fn scatter_kernel(x: &Array<f32>, ids: &Array<u32>, table: &mut Array
 }
 
 /// Writes the rows of `x` into those of a table, each id once.
-fn scatter<R: Runtime>(client: &ComputeClient<R>, x: &Handle, ids: &[u32], table: &Handle, features: usize) {
+pub(super) fn scatter<R: Runtime>(client: &ComputeClient<R>, x: &Handle, ids: &[u32], table: &Handle, features: usize) {
     let n = ids.len() * features;
     assert!(words(x) >= n, "scatter: sizes");
     assert!(ids.iter().all(|id| (*id as usize + 1) * features <= words(table)), "scatter: ids within the table");

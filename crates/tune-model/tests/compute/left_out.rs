@@ -69,7 +69,6 @@ fn the_tail_begins_where_an_answer_is_predicted() {
     let tail = Tail::new(&positions, &targets, &rows, &segments).expect("prompts are left out");
     let want = Tail {
         tokens: vec![2, 3, 4, 6, 7, 8, 9, 10, 11],
-        places: vec![9, 9, 0, 1, 2, 9, 3, 4, 5, 6, 7, 8],
         positions: vec![2, 3, 0, 1, 2, 3, 0, 1, 2],
         targets: vec![target(0, 20), target(3, 21), target(4, 22), target(6, 23), target(7, 24)],
         rows: Rows { ranges: vec![0..3, 3..9], first: 6, places: vec![2, 3, 4, 1, 2, 3, 4, 5, 6] },
