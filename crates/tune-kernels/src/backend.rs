@@ -95,6 +95,32 @@ pub struct LoraGradient<B: Backend> {
     pub b: Tensor<B, 2>,
 }
 
+/// A layer's input as the normalisation that gives it.
+#[derive(Debug, Clone, Copy)]
+pub struct Normed<'a, B: Backend> {
+    /// What was normalised, `[tokens, inputs]`.
+    pub x: &'a Tensor<B, 2>,
+    /// Weight of the normalisation, `[inputs]`.
+    pub w: &'a Tensor<B, 1>,
+    /// As in [`KernelBackend::rms_norm`].
+    pub epsilon: f32,
+    /// What that gave, `[tokens]`.
+    pub reciprocal_roots: &'a Tensor<B, 1>,
+}
+
+/// What the gradients of a branch are made of, beside the layer's input: see [`KernelBackend::lora_gradients`].
+#[derive(Debug, Clone, Copy)]
+pub struct BranchPass<'a, B: KernelBackend> {
+    /// Gradient of the layer's output, `[tokens, outputs]`.
+    pub dy: &'a Tensor<B, 2>,
+    /// `[tokens, rank]`
+    pub h: &'a Tensor<B, 2>,
+    /// `[tokens, rank]`
+    pub u: &'a Tensor<B, 2>,
+    /// The layer, which has a branch.
+    pub layer: &'a Layer<'a, B>,
+}
+
 /// Results of [`KernelBackend::swiglu_backward`].
 #[derive(Debug, Clone)]
 pub struct SwigluGradients<B: Backend> {
@@ -201,6 +227,20 @@ pub trait KernelBackend: Backend {
         layer: &Layer<'_, Self>,
         rows: &Rows,
     ) -> Vec<LoraGradient<Self>>;
+
+    /// [`Self::lora_gradients`] for layers of one normalised input, which a device may normalise again where it needs it.
+    ///
+    /// # Panics
+    /// If a layer has no branch.
+    fn lora_gradients_of_normed(
+        input: Normed<'_, Self>,
+        passes: &[BranchPass<'_, Self>],
+        rows: &Rows,
+    ) -> Vec<Vec<LoraGradient<Self>>> {
+        let (x, _) = Self::rms_norm(input.x, input.w, input.epsilon);
+        let one = |pass: &BranchPass<'_, Self>| Self::lora_gradients(pass.dy, &x, pass.h, pass.u, pass.layer, rows);
+        passes.iter().map(one).collect()
+    }
 
     /// [`Self::lora_input_gradient`] and [`Self::lora_gradients`].
     ///

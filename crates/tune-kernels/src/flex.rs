@@ -8,8 +8,8 @@ use burn_tensor::Tensor;
 use tune_schema::recipe::Numerics;
 
 use crate::backend::{
-    CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, SwigluGradients, Target,
-    Weight,
+    BranchPass, CrossEntropy, Gradients, InputGradient, KernelBackend, Layer, LayerOutput, LoraGradient, Normed,
+    SwigluGradients, Target, Weight,
 };
 use crate::checks;
 use crate::cpu::linear::Branch;
@@ -99,6 +99,12 @@ impl<'a> HostLayer<'a> {
             branch,
         }
     }
+}
+
+/// Gradients of a branch for each row, as tensors.
+fn branch_gradients(rows: Vec<linear::BranchGradient>, [inputs, outputs, rank]: [usize; 3]) -> Vec<LoraGradient<Flex>> {
+    let one = |(a, b)| LoraGradient { a: tensor(a, [rank, inputs]), b: tensor(b, [outputs, rank]) };
+    rows.into_iter().map(one).collect()
 }
 
 impl KernelBackend for Flex {
@@ -201,10 +207,31 @@ impl KernelBackend for Flex {
         let [dy, x, h, u] = [dy, x, h, u].map(Host::new);
         let middles = [h.slice(), u.slice()];
         let gradients = linear::lora_gradients(Level::current(), dy.slice(), x.slice(), middles, &host.view(), rows);
-        let gradients = gradients
-            .into_iter()
-            .map(|(a, b)| LoraGradient { a: tensor(a, [rank, inputs]), b: tensor(b, [outputs, rank]) });
-        gradients.collect()
+        branch_gradients(gradients, [inputs, outputs, rank])
+    }
+
+    fn lora_gradients_of_normed(
+        input: Normed<'_, Self>,
+        passes: &[BranchPass<'_, Self>],
+        rows: &Rows,
+    ) -> Vec<Vec<LoraGradient<Self>>> {
+        checks::rms_norm(input.x, input.w);
+        passes.iter().for_each(|pass| checks::lora_gradients(pass.dy, input.x, [pass.h, pass.u], pass.layer));
+        let (x, w, roots) = (Host::new(input.x), Host::new(input.w), Host::new(input.reciprocal_roots));
+        let hosts: Vec<_> =
+            passes.iter().map(|pass| (HostLayer::new(pass.layer), [pass.dy, pass.h, pass.u].map(Host::new))).collect();
+        let views: Vec<_> = hosts
+            .iter()
+            .map(|(layer, [dy, h, u])| linear::BranchPass {
+                dy: dy.slice(),
+                h_and_u: [h.slice(), u.slice()],
+                layer: layer.view(),
+            })
+            .collect();
+        let inputs = [x.slice(), w.slice(), roots.slice()];
+        let gradients = linear::lora_gradients_of_normed(Level::current(), inputs, &views, rows);
+        let sizes = passes.iter().map(|pass| [input.x.dims()[1], pass.dy.dims()[1], pass.h.dims()[1]]);
+        gradients.into_iter().zip(sizes).map(|(rows, sizes)| branch_gradients(rows, sizes)).collect()
     }
 
     fn rms_norm(x: &Tensor<Self, 2>, w: &Tensor<Self, 1>, epsilon: f32) -> (Tensor<Self, 2>, Tensor<Self, 1>) {

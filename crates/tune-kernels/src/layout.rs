@@ -27,6 +27,21 @@ impl Rows {
         let places = ranges.iter().flat_map(|row| 0..length(row)).collect();
         Self { ranges, first, places }
     }
+
+    /// One of the rows by itself, its tokens counted from 0.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a step has less than 2^32 rows")]
+    pub fn alone(&self, row: usize) -> Self {
+        let range = self.ranges[row].clone();
+        Self {
+            ranges: std::iter::once(0..range.len()).collect(),
+            first: self.first + row as u32,
+            places: self.places[range].to_vec(),
+        }
+    }
 }
 
 /// Tokens that attend to one another: queries are the last of the keys.

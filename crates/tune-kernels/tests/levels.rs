@@ -3,7 +3,7 @@
 
 use tune_kernels::backend::Gradients;
 use tune_kernels::compare::{ADAMW, Random, difference, sum};
-use tune_kernels::cpu::linear::{Branch, InputGradient, Layer, Weight};
+use tune_kernels::cpu::linear::{Branch, BranchPass, InputGradient, Layer, Weight};
 use tune_kernels::cpu::{Level, attention, head, linear, pointwise};
 use tune_kernels::encoding::Encoding;
 use tune_kernels::lanes::Fused;
@@ -203,6 +203,49 @@ fn lora() {
                 for ((got_a, got_b), (a, b)) in got.iter().zip(&gradients) {
                     same("lora dA", level, got_a, a);
                     same("lora dB", level, got_b, b);
+                }
+            }
+        }
+    }
+}
+
+/// The gradients of branches whose input is normalised again, row by row.
+#[test]
+fn lora_of_a_normalised_input() {
+    for case in 0..shapes() / 2 {
+        let mut random = Random::new(20_000 + case);
+        let (mut tokens, mut inputs, outputs) = (random.size(), random.size(), random.size());
+        match case % 8 {
+            2 => inputs *= 21,
+            5 => tokens *= 9,
+            _ => {}
+        }
+        let (x, norm) = (random.values(tokens * inputs), random.values(inputs));
+        let (normed, roots) = reference::rms_norm::<Fused>(&x, &norm, 1e-5);
+        let rows = random.rows(tokens);
+        let (rank, dropout) = (1 + random.word() as usize % 17, Some(Dropout::new(StreamKey([7, 8]), case, 0.3)));
+        let (w, dy) = (random.values(outputs * inputs), random.values(tokens * outputs));
+        let (a, b) = (random.values(rank * inputs), random.values(outputs * rank));
+        let sizes = [inputs, outputs, rank];
+        let of = |dropout| {
+            let (_, h) = reference::linear_lora::<Fused>(&normed, &w, None, &a, &b, 1.7, dropout, sizes, &rows);
+            let (_, want) =
+                reference::linear_lora_backward::<Fused>(&dy, &normed, &h, &w, &a, &b, 1.7, dropout, sizes, &rows);
+            let branch = Some(Branch { a: &a, b: &b, scale: 1.7, dropout, rank });
+            (h, want, Layer { weight: (&w).into(), shape: [inputs, outputs], bias: None, branch })
+        };
+        let of_layers = [of(dropout), of(None)];
+        for level in levels() {
+            same("normed again", level, &pointwise::rms_norm_again(level, &x, &norm, &roots), &normed);
+            let u = linear::lora_input_gradient(level, &dy, &of_layers[0].2, &rows, InputGradient::None).1;
+            let passes =
+                of_layers.each_ref().map(|(h, _, layer)| BranchPass { dy: &dy, h_and_u: [h, &u], layer: *layer });
+            let got = linear::lora_gradients_of_normed(level, [&x, &norm, &roots], &passes, &rows);
+            for (got, (_, want, _)) in got.iter().zip(&of_layers) {
+                assert_eq!(got.len(), want.len(), "one gradient a row");
+                for ((got_a, got_b), (a, b)) in got.iter().zip(want) {
+                    same("dA of a normalised input", level, got_a, a);
+                    same("dB of a normalised input", level, got_b, b);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use burn_tensor::Tensor;
 use tune_kernels::KernelBackend;
-use tune_kernels::backend::{InputGradient, LayerOutput, SwigluGradients};
+use tune_kernels::backend::{BranchPass, InputGradient, LayerOutput, Normed, SwigluGradients};
 use tune_kernels::layout::Span;
 use tune_kernels::shapes::Heads;
 
@@ -124,6 +124,15 @@ pub(crate) enum Kept<B: KernelBackend> {
     Input { x: Tensor<B, 2>, down: Option<Tensor<B, 2>> },
 }
 
+/// What the gradients of a layer's own tensors wait for, beside its input.
+struct Pending<'a, B: KernelBackend> {
+    index: usize,
+    /// Gradient of the output.
+    dy: &'a Tensor<B, 2>,
+    /// With an adapter, what [`Linear::input_gradient`] gave beside the input's.
+    u: Option<Tensor<B, 2>>,
+}
+
 impl<B: KernelBackend> Saved<B> {
     /// Lets go of what can be computed again.
     pub(crate) fn shrink(mut self) -> Kept<B> {
@@ -217,11 +226,14 @@ impl<B: KernelBackend> Block<B> {
             B::swiglu_backward(d_activation.expect(always), saved.gate, saved.up);
         down.gradients(&dy, &activation, [h(DOWN), u.as_ref()], queries, sink);
         drop(activation);
-        let (normed, _) = B::rms_norm(&saved.middle, &self.post_norm, shared.epsilon);
-        let from_gate =
-            self.linears[GATE].backward(&d_gate, &normed, h(GATE), queries, InputGradient::Alone, sink).expect(always);
-        let plus = InputGradient::Plus(&from_gate);
-        let d_normed = self.linears[UP].backward(&d_up, &normed, h(UP), queries, plus, sink).expect(always);
+        let (from_gate, of_gate) = self.linears[GATE].input_gradient(&d_gate, queries, InputGradient::Alone);
+        let plus = from_gate.as_ref().map_or(InputGradient::None, InputGradient::Plus);
+        let (d_normed, of_up) = self.linears[UP].input_gradient(&d_up, queries, plus);
+        let d_normed = d_normed.expect(always);
+        let (w, epsilon) = (&self.post_norm, shared.epsilon);
+        let normed = Normed { x: &saved.middle, w, epsilon, reciprocal_roots: &saved.post_roots };
+        let layers = [Pending { index: GATE, dy: &d_gate, u: of_gate }, Pending { index: UP, dy: &d_up, u: of_up }];
+        self.gradients_of_normed(normed, &layers, &saved.h, queries, sink);
         self.norm_gradient("post_attention_layernorm", &d_normed, &saved.middle, &saved.post_roots, queries, sink);
         let d_middle =
             B::rms_norm_input_gradient(&d_normed, &saved.middle, &self.post_norm, &saved.post_roots, Some(&dy));
@@ -241,18 +253,58 @@ impl<B: KernelBackend> Block<B> {
         );
         let dq = B::rope(dq, queries.positions, &shared.cos, &shared.sin, true);
         let dk = B::rope(dk, keys.positions, &shared.cos, &shared.sin, true);
-        let (normed, _) = B::rms_norm(&saved.x, &self.input_norm, shared.epsilon);
-        let wanted = |plus| if input { plus } else { InputGradient::None };
-        let of_queries = pass.going_on(&normed);
-        let sum = self.linears[Q].backward(&dq, &of_queries, h(Q), queries, wanted(InputGradient::Alone), sink);
+        let alone = if input { InputGradient::Alone } else { InputGradient::None };
+        let (sum, of_q) = self.linears[Q].input_gradient(&dq, queries, alone);
         let sum = sum.map(|sum| pass.all(sum));
         let plus = sum.as_ref().map_or(InputGradient::None, InputGradient::Plus);
-        let sum = self.linears[K].backward(&dk, &normed, h(K), keys, plus, sink);
+        let (sum, of_k) = self.linears[K].input_gradient(&dk, keys, plus);
         let plus = sum.as_ref().map_or(InputGradient::None, InputGradient::Plus);
-        let d_normed = self.linears[V].backward(&dv, &normed, h(V), keys, plus, sink)?;
+        let (sum, of_v) = self.linears[V].input_gradient(&dv, keys, plus);
+        let (w, epsilon) = (&self.input_norm, shared.epsilon);
+        let normed = Normed { x: &saved.x, w, epsilon, reciprocal_roots: &saved.input_roots };
+        let mut layers = vec![Pending { index: K, dy: &dk, u: of_k }, Pending { index: V, dy: &dv, u: of_v }];
+        if let Some(tail) = pass.tail {
+            let (normed, _) = B::rms_norm(&tail.of(&saved.x), w, epsilon);
+            self.linears[Q].gradients(&dq, &normed, [h(Q), of_q.as_ref()], queries, sink);
+        } else {
+            layers.push(Pending { index: Q, dy: &dq, u: of_q });
+        }
+        self.gradients_of_normed(normed, &layers, &saved.h, keys, sink);
+        let d_normed = sum?;
         self.norm_gradient("input_layernorm", &d_normed, &saved.x, &saved.input_roots, keys, sink);
         let (x, roots) = (&saved.x, &saved.input_roots);
         Some(B::rms_norm_input_gradient(&d_normed, x, &self.input_norm, roots, Some(&pass.all(d_middle))))
+    }
+
+    /// Gradients of what is trained in layers of one normalised input.
+    fn gradients_of_normed(
+        &self,
+        input: Normed<'_, B>,
+        layers: &[Pending<'_, B>],
+        h: &[Option<Tensor<B, 2>>; 7],
+        pass: &Pass<'_>,
+        sink: &mut GradientSink<'_, B>,
+    ) {
+        if pass.train_weights {
+            let (x, _) = B::rms_norm(input.x, input.w, input.epsilon);
+            for Pending { index, dy, u } in layers {
+                self.linears[*index].gradients(dy, &x, [h[*index].as_ref(), u.as_ref()], pass, sink);
+            }
+            return;
+        }
+        let adapted: Vec<_> = layers
+            .iter()
+            .filter_map(|Pending { index, dy, u }| {
+                let linear = &self.linears[*index];
+                Some((linear, linear.layer(pass.mode), *dy, h[*index].as_ref()?, u.as_ref()?))
+            })
+            .collect();
+        if adapted.is_empty() {
+            return;
+        }
+        let passes: Vec<_> = adapted.iter().map(|(_, layer, dy, h, u)| BranchPass { dy, h, u, layer }).collect();
+        let gradients = B::lora_gradients_of_normed(input, &passes, pass.rows);
+        adapted.iter().zip(gradients).for_each(|((linear, ..), gradients)| linear.give(gradients, sink));
     }
 
     fn norm_gradient(

@@ -62,6 +62,11 @@ pub(crate) struct Pass<'a> {
 }
 
 impl<B: KernelBackend> Linear<B> {
+    /// Whether inputs are dropped at random in this pass.
+    pub(crate) fn drops_out(&self, mode: Mode) -> bool {
+        matches!(mode, Mode::Train { .. }) && self.lora.as_ref().is_some_and(|lora| lora.dropout.is_some())
+    }
+
     fn branch(&self, lora: &Lora<B>, mode: Mode) -> LoraBranch<B> {
         let dropout = match (mode, lora.dropout) {
             (Mode::Train { step }, Some((p, key))) => Some(Dropout::new(key, step, p)),
@@ -139,7 +144,7 @@ impl<B: KernelBackend> Linear<B> {
         }
     }
 
-    fn give(&self, gradients: Vec<LoraGradient<B>>, sink: &mut GradientSink<'_, B>) {
+    pub(crate) fn give(&self, gradients: Vec<LoraGradient<B>>, sink: &mut GradientSink<'_, B>) {
         let (a, b) = gradients.into_iter().map(|LoraGradient { a, b }| (a, b)).unzip();
         sink(&lora_a_name(&self.name), a);
         sink(&lora_b_name(&self.name), b);

@@ -329,15 +329,10 @@ impl<B: KernelBackend> Model<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Whether tokens lose inputs of a layer at random in this pass.
-    fn drops_out(&self, mode: Mode) -> bool {
-        let mut layers = self.blocks.iter().flat_map(|block| &block.linears);
-        layers.any(|linear| linear.layer(mode).branch.is_some_and(|branch| branch.dropout.is_some()))
-    }
-
     fn passes<'a>(&self, batch: &'a Batch, mode: Mode, train_weights: bool) -> Passes<'a> {
         // Dropout draws for each token anew.
-        let repeats = if self.drops_out(mode) { &[] } else { batch.repeats.as_slice() };
+        let drops_out = self.blocks.iter().flat_map(|block| &block.linears).any(|linear| linear.drops_out(mode));
+        let repeats = if drops_out { &[] } else { batch.repeats.as_slice() };
         let keys = Pass { positions: &batch.positions, rows: &batch.rows, repeats, mode, train_weights };
         let inner = BlockPass { keys, queries: keys, spans: &batch.spans, tail: None };
         let last = match &batch.tail {

@@ -5,7 +5,7 @@ use burn_tensor::Tensor;
 
 use super::{ADAMW, Check, Random, sum};
 use crate::KernelBackend;
-use crate::backend::{Gradients, InputGradient, Layer, LoraBranch, Weight};
+use crate::backend::{BranchPass, Gradients, InputGradient, Layer, LoraBranch, Normed, Weight};
 use crate::encoding::Encoding;
 use crate::layout::{Repeat, Rows};
 use crate::philox::StreamKey;
@@ -102,6 +102,57 @@ pub(super) fn lora<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, chec
         for (got, (a, b)) in got.iter().zip(&gradients) {
             check.same("lora dA", &host(&got.a), a);
             check.same("lora dB", &host(&got.b), b);
+        }
+    }
+    lora_of_normed::<B, F>(device, case, check);
+}
+
+/// Gradients of the branches of two layers that share a normalised input.
+fn lora_of_normed<B: KernelBackend, F: Fma>(device: &B::Device, case: u32, check: &mut Check) {
+    let mut random = Random::new(15_000 + case);
+    let (tokens, inputs) = (random.size(), random.size());
+    let (x, w) = (random.values(tokens * inputs), random.values(inputs));
+    let (normed, roots) = reference::rms_norm::<F>(&x, &w, 1e-5);
+    let rows = random.rows(tokens);
+    let dropout = case.is_multiple_of(2).then(|| Dropout::new(StreamKey([7, 8]), case, 0.3));
+    let shapes = [0, 1].map(|_| (random.size(), 1 + random.word() as usize % 17));
+    let of_layers = shapes.map(|(outputs, rank)| {
+        let values = [inputs * outputs, rank * inputs, outputs * rank, tokens * outputs].map(|n| random.values(n));
+        let [weight, a, b, dy] = &values;
+        let sizes = [inputs, outputs, rank];
+        let (_, h) = reference::linear_lora::<F>(&normed, weight, None, a, b, 1.7, dropout, sizes, &rows);
+        let (_, want) = reference::linear_lora_backward::<F>(dy, &normed, &h, weight, a, b, 1.7, dropout, sizes, &rows);
+        let branch = LoraBranch {
+            a: tensor::<B, 2>(a, [rank, inputs], device),
+            b: tensor(b, [outputs, rank], device),
+            scale: 1.7,
+            dropout,
+        };
+        let weight = Weight::Values(tensor(weight, [outputs, inputs], device));
+        (
+            weight,
+            branch,
+            tensor::<B, 2>(dy, [tokens, outputs], device),
+            tensor::<B, 2>(&h, [tokens, rank], device),
+            want,
+        )
+    });
+    let passes = of_layers.each_ref().map(|(weight, branch, dy, h, _)| {
+        let layer = Layer { weight, bias: None, branch: Some(branch.clone()) };
+        let (_, u) = B::lora_input_gradient(dy, &layer, &rows, InputGradient::None);
+        (layer, dy, h, u)
+    });
+    let passes = passes.each_ref().map(|(layer, dy, h, u)| BranchPass { dy, h, u, layer });
+    let (x, w) =
+        (tensor::<B, 2>(&x, [tokens, inputs], device), Tensor::from_data(TensorData::new(w, [inputs]), device));
+    let roots = Tensor::from_data(TensorData::new(roots, [tokens]), device);
+    let input = Normed { x: &x, w: &w, epsilon: 1e-5, reciprocal_roots: &roots };
+    let got = B::lora_gradients_of_normed(input, &passes, &rows);
+    for (got, (.., want)) in got.iter().zip(&of_layers) {
+        check.there("gradients of rows", got.len() == rows.ranges.len(), true);
+        for (got, (a, b)) in got.iter().zip(want) {
+            check.same("lora dA of a normalised input", &host(&got.a), a);
+            check.same("lora dB of a normalised input", &host(&got.b), b);
         }
     }
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::Level;
 use super::pointwise::add_scaled;
+use super::pointwise::rms_norm_again;
 use super::product::scratch::written;
 use super::product::{LowRank, Matrix, Output, View, product, products, products_of};
 use crate::layout::{Repeat, Rows};
@@ -362,6 +363,72 @@ pub fn lora_input_gradient(
     }
 }
 
+/// What the gradients of a branch are made of, beside the layer's input: see [`lora_gradients`].
+#[derive(Debug, Clone, Copy)]
+pub struct BranchPass<'a> {
+    /// Gradient of the layer's output.
+    pub dy: &'a [f32],
+    /// `[tokens, rank]` each.
+    pub h_and_u: [&'a [f32]; 2],
+    /// The layer, which has a branch.
+    pub layer: Layer<'a>,
+}
+
+/// [`lora_gradients`] for layers of one input, the output of [`rms_norm`] on `x` with weight `w` and these reciprocal roots:
+/// it is made again for each row, and lies in the second cache while the layers read it.
+///
+/// [`rms_norm`]: super::pointwise::rms_norm
+///
+/// # Panics
+/// If a layer has no branch.
+#[must_use]
+pub fn lora_gradients_of_normed(
+    level: Level,
+    [x, w, roots]: [&[f32]; 3],
+    passes: &[BranchPass<'_>],
+    rows: &Rows,
+) -> Vec<Vec<BranchGradient>> {
+    let inputs = w.len();
+    let row = |(number, row): (usize, &Range<usize>)| -> Vec<BranchGradient> {
+        let x = rms_norm_again(level, of_row(x, row, inputs), w, &roots[row.clone()]);
+        let alone = rows.alone(number);
+        // All gradients of `A` first: those of `B` read as much as would push `x` out of the second cache.
+        let a = |pass: &BranchPass<'_>| {
+            let branch = pass.layer.branch.expect("the layer has a branch");
+            let (x, [_, u]) = (dropout(&x, inputs, branch.dropout, &alone), pass.h_and_u);
+            let u = of_row(u, row, branch.rank);
+            scaled(linear_weight_gradient(level, u, &x, inputs, branch.rank, &alone.ranges[0]), branch.scale)
+        };
+        let of_a: Vec<Vec<f32>> = passes.iter().map(a).collect();
+        let b = |(a, pass): (Vec<f32>, &BranchPass<'_>)| {
+            let branch = pass.layer.branch.expect("the layer has a branch");
+            let [h, _] = pass.h_and_u;
+            (a, scaled(linear_weight_gradient(level, pass.dy, h, branch.rank, pass.layer.shape[1], row), branch.scale))
+        };
+        of_a.into_iter().zip(passes).map(b).collect()
+    };
+    timed(Operation::LoraBackward, || {
+        let of_rows: Vec<Vec<BranchGradient>> = rows.ranges.par_iter().enumerate().map(row).collect();
+        let mut of_layers: Vec<Vec<BranchGradient>> =
+            passes.iter().map(|_| Vec::with_capacity(of_rows.len())).collect();
+        for gradients in of_rows {
+            of_layers.iter_mut().zip(gradients).for_each(|(layer, gradient)| layer.push(gradient));
+        }
+        of_layers
+    })
+}
+
+/// The values of a row's tokens.
+fn of_row<'a>(values: &'a [f32], row: &Range<usize>, features: usize) -> &'a [f32] {
+    &values[row.start * features..row.end * features]
+}
+
+/// Every value times the scale.
+fn scaled(mut values: Vec<f32>, scale: f32) -> Vec<f32> {
+    values.iter_mut().for_each(|value| *value *= scale);
+    values
+}
+
 /// The second part of [`linear_lora_backward`]: gradients of `A` and `B` for each row, of `h` and `u`.
 ///
 /// # Panics
@@ -380,10 +447,9 @@ pub fn lora_gradients(
     timed(Operation::LoraBackward, || {
         let dropped = dropout(x, inputs, branch.dropout, rows);
         let row = |row: &Range<usize>| {
-            let mut da = linear_weight_gradient(level, u, &dropped, inputs, branch.rank, row);
-            let mut db = linear_weight_gradient(level, dy, h, branch.rank, outputs, row);
-            da.iter_mut().chain(&mut db).for_each(|value| *value *= branch.scale);
-            (da, db)
+            let da = linear_weight_gradient(level, u, &dropped, inputs, branch.rank, row);
+            let db = linear_weight_gradient(level, dy, h, branch.rank, outputs, row);
+            (scaled(da, branch.scale), scaled(db, branch.scale))
         };
         rows.ranges.par_iter().map(row).collect()
     })

@@ -114,10 +114,28 @@ fn rms_norm_token<L: Lanes>(x: &[f32], w: &[f32], epsilon: f32, y: &mut [MaybeUn
     };
     let squares = lane_sum(x.len(), vector, |acc, i| L::Fma::fma(x[i], x[i], acc));
     let root = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+    scale_token::<L>(x, w, root, y);
+    root
+}
+
+/// The output of [`rms_norm`] again, from the reciprocal roots that it gave.
+#[must_use]
+pub fn rms_norm_again(level: Level, x: &[f32], w: &[f32], roots: &[f32]) -> Vec<f32> {
+    assert_eq!(x.len(), roots.len() * w.len(), "operands of the same tokens");
+    let write = |y: &mut [MaybeUninit<f32>]| {
+        let tokens = y.chunks_exact_mut(w.len()).zip(x.chunks_exact(w.len())).zip(roots);
+        dispatch!(level, L => tokens.for_each(|((y, x), root)| scale_token::<L>(x, w, *root, y)));
+    };
+    // SAFETY: each token writes its features.
+    unsafe { written(x.len(), write) }
+}
+
+/// `(x · root) · w`.
+#[inline(always)]
+fn scale_token<L: Lanes>(x: &[f32], w: &[f32], root: f32, y: &mut [MaybeUninit<f32>]) {
     for i in (0..x.len()).step_by(L::WIDTH) {
         write(load::<L>(&x[i..]).mul(L::splat(root)).mul(load(&w[i..])), &mut y[i..]);
     }
-    root
 }
 
 /// See [`crate::reference::rms_norm_input_gradient`]; `plus + dx` where `plus` is given.
