@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-/// Rows of a micro-batch, as ranges of its tokens, in order and without gaps.
+/// Rows of a micro-batch, as ranges of its tokens or of those that an operation is about, in order and without gaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     /// One range a row.
@@ -46,8 +46,8 @@ impl Rows {
 
 /// Tokens that attend to one another: queries are the last of the keys.
 ///
-/// In training both ranges are the segment. In generation with a cache, the queries are the new tokens and the keys
-/// are all tokens so far.
+/// In training both ranges are the segment, or the queries are its last tokens. In generation with a cache, the queries are
+/// the new tokens and the keys are all tokens so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// Range of the query tensor.

@@ -9,7 +9,7 @@ use tune_kernels::layout::{Rows, Span};
 ///
 /// Nothing but the last block's keys and values brings a token before them to a loss. So its query there, its output and all
 /// of their gradients need not be computed: the gradients are 0, and such a term leaves a chain as it is. Of a segment
-/// without supervised tokens the last token stays, so that each segment has a query.
+/// without supervised tokens, of which a batch keeps the first one only, the last token stays: each segment has a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
     /// Places in the micro-batch, ascending.

@@ -12,10 +12,10 @@ use super::support::*;
 const TRAIN: Mode = Mode::Train { step: 0 };
 
 /// All kinds of rows; answers of one token and of thirty, prompts of one token, a segment and a row without an answer. Some go
-/// on after the answer.
+/// on after the answer, one has two answers.
 fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = step_of_eight(&wide(true)).iter().map(|examples| Row::pack(examples)).collect();
-    for (row, place) in [(0, 6), (1, 6), (1, 12), (4, 17), (4, 18), (7, 21)] {
+    for (row, place) in [(0, 6), (1, 6), (1, 12), (4, 14), (4, 17), (4, 18), (7, 21)] {
         rows[row].labels[place] = -1;
     }
     rows
@@ -63,7 +63,6 @@ fn the_tail_begins_where_an_answer_is_predicted() {
     let segments = [0..4, 4..5, 5..9, 9..12].map(Span::segment);
     let rows = Rows::whole(vec![0..5, 5..12], 6);
     let target = |position, label| Target { position, label };
-    // The third segment has two answers: what is between them goes on as well.
     let targets = [target(2, 20), target(6, 21), target(7, 22), target(9, 23), target(10, 24)];
     let positions = [0, 1, 2, 3, 0, 0, 1, 2, 3, 0, 1, 2];
     let tail = Tail::new(&positions, &targets, &rows, &segments).expect("prompts are left out");

@@ -29,7 +29,7 @@ pub struct Measurement {
     pub peak_flops: f64,
     /// Those of the products with weights (linear layers and head, forward and backward; neither LoRA branches nor
     /// attention) over the time of the whole steps. Tokens that repeat others count like any, although their outputs are
-    /// copied on the way forward, and so do those after the last supervised one of a segment, which are left out.
+    /// copied on the way forward, and so do the last supervised one of a segment and those after it, which are left out.
     pub weight_product_flops: f64,
     /// Largest resident memory, loading included; none where the system does not say.
     pub peak_rss_bytes: Option<u64>,
